@@ -1,0 +1,1 @@
+//! Benchmarks of the workspace beside their peers.

@@ -1,0 +1,1 @@
+//! Virtual-machine networking: NAT, switch, DHCP and DNS behind one API.

@@ -1,0 +1,1 @@
+//! TAP devices, network namespaces and rtnetlink for Linux.

@@ -1,0 +1,1 @@
+//! QEMU stream and dgram, vfkit unixgram and bess sockets as network back ends.

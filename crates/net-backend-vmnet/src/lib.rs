@@ -1,0 +1,1 @@
+//! vmnet.framework as a network back end (macOS).

@@ -1,0 +1,1 @@
+//! The trait every network device and socket implements, and an in-memory pair.

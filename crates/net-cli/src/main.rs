@@ -1,0 +1,3 @@
+//! The program arcbox-net: networks for virtual machines, containers and commands.
+
+fn main() {}

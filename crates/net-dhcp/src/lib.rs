@@ -1,0 +1,1 @@
+//! Sans-I/O DHCPv4 server: bytes in, bytes out.

@@ -1,0 +1,1 @@
+//! Networks, attachments, address allocation, port forwards and workers.

@@ -1,0 +1,1 @@
+//! NAT engine with connection tracking, without I/O.

@@ -1,0 +1,1 @@
+//! Layer-2 learning switch between guest ports.

@@ -1,0 +1,1 @@
+//! NAT without privileges: relays guest flows to host sockets.

@@ -1,0 +1,1 @@
+//! virtio-net queues and vhost-user-net.

@@ -1,0 +1,3 @@
+//! Build, test, bench and check tasks of the workspace.
+
+fn main() {}
