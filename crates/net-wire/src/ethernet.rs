@@ -148,7 +148,11 @@ impl<T: AsRef<[u8]>> EthernetFrame<T> {
         if rest.len() < VLAN_TAG_LEN {
             return None;
         }
-        Some((be16(rest, 0), EtherType(be16(rest, 2)), &rest[VLAN_TAG_LEN..]))
+        Some((
+            be16(rest, 0),
+            EtherType(be16(rest, 2)),
+            &rest[VLAN_TAG_LEN..],
+        ))
     }
 }
 
@@ -198,7 +202,13 @@ mod tests {
         let mac: MacAddr = "52:54:00:12:34:56".parse().unwrap();
         assert_eq!(mac.0, [0x52, 0x54, 0, 0x12, 0x34, 0x56]);
         assert_eq!(mac.to_string().parse::<MacAddr>().unwrap(), mac);
-        for bad in ["", "52:54:00:12:34", "52:54:00:12:34:5", "52:54:00:12:34:56:78", "52:54:00:12:34:+6"] {
+        for bad in [
+            "",
+            "52:54:00:12:34",
+            "52:54:00:12:34:5",
+            "52:54:00:12:34:56:78",
+            "52:54:00:12:34:+6",
+        ] {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
         }
     }
@@ -206,7 +216,12 @@ mod tests {
     #[test]
     fn a_tag_cut_short_is_no_tag() {
         let mut frame = [0u8; 18];
-        emit(&mut frame, MacAddr::BROADCAST, MacAddr([2; 6]), EtherType::VLAN);
+        emit(
+            &mut frame,
+            MacAddr::BROADCAST,
+            MacAddr([2; 6]),
+            EtherType::VLAN,
+        );
         frame[14..18].copy_from_slice(&[0x20, 0x05, 0x08, 0x00]);
         let view = EthernetFrame::parse(&frame[..]).unwrap();
         assert_eq!(view.vlan(), Some((0x2005, EtherType::IPV4, &[][..])));
