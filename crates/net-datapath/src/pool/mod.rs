@@ -1,0 +1,209 @@
+//! Packet buffers made once, handed out and taken back without locks and without the allocator.
+//!
+//! | type | is |
+//! |---|---|
+//! | [`PacketPool`] | a handle of the pool; clone it for every thread |
+//! | [`PacketBuf`] | one buffer, owned; gives itself back when dropped, on any thread |
+//! | [`SharedBuf`] | one buffer with several readers; gives itself back with the last |
+//! | [`PoolConfig`], [`PoolError`] | the shape of a pool, and why one could not be made |
+//!
+//! # How free buffers are kept
+//!
+//! A bit per buffer says whether it is free, and one count says how many are. An allocation first
+//! takes from the count, which it may do only if there is something to take, and then looks for
+//! bits, which therefore exist. A release sets the bit first and counts it afterwards. Two things
+//! follow: "empty" is never a mistake (the count was zero at that moment), and no thread ever waits
+//! for another. ABA cannot happen because no operation compares a pointer or an index.
+//!
+//! An empty pool is a value, `None`, and costs one load; it never blocks and never allocates. The
+//! price of an allocation from a nearly empty pool is a walk over its words, 64 buffers each.
+//!
+//! # Example
+//!
+//! ```
+//! use net_datapath::pool::{PacketPool, PoolConfig};
+//!
+//! let pool = PacketPool::new(PoolConfig { buffers: 1024, buffer_size: 2048, headroom: 128 })?;
+//! let mut frame = pool.alloc().expect("nothing is out yet");
+//! frame.extend_from_slice(b"payload").expect("1,920 bytes are free");
+//! frame.push_front(4).expect("128 bytes are free").copy_from_slice(b"head");
+//! assert_eq!(&frame[..], b"headpayload");
+//!
+//! std::thread::spawn(move || drop(frame)).join().expect("drops");
+//! assert_eq!(pool.available(), 1024);
+//! # Ok::<(), net_datapath::pool::PoolError>(())
+//! ```
+
+mod batch;
+mod buf;
+mod config;
+mod free_list;
+mod inner;
+mod memory;
+mod shared;
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::ptr::NonNull;
+
+pub use buf::PacketBuf;
+pub use config::{BUFFER_ALIGN, PoolConfig, PoolError};
+pub use shared::SharedBuf;
+
+use batch::{CHUNK, Returning, Taken};
+use inner::Inner;
+use memory::Memory;
+
+/// A set of buffers of one size, preallocated and shared by threads. Clones are handles of the same
+/// pool; its memory goes when the last handle and the last buffer are gone.
+pub struct PacketPool {
+    inner: NonNull<Inner>,
+}
+
+// SAFETY: `Inner` is `Send + Sync`, and the handle counts as one whichever thread drops it.
+unsafe impl Send for PacketPool {}
+// SAFETY: as above.
+unsafe impl Sync for PacketPool {}
+
+impl PacketPool {
+    /// Makes a pool in zeroed memory from the global allocator.
+    ///
+    /// # Errors
+    /// When the configuration is impossible or the memory is not to be had: see [`PoolError`].
+    pub fn new(config: PoolConfig) -> Result<Self, PoolError> {
+        let memory = Memory::allocate(&config)?;
+        Ok(Self {
+            inner: Inner::create(&config, memory)?,
+        })
+    }
+
+    /// Makes a pool in memory supplied from outside, for instance huge pages or a region that a
+    /// device also maps. It takes [`PoolConfig::memory_size`] bytes from the front of `memory`,
+    /// which must start on a multiple of [`BUFFER_ALIGN`], and drops `owner` when the last handle
+    /// and the last buffer are gone: give it the value that unmaps the memory.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and when the memory is too short or misaligned. `owner` is then
+    /// dropped at once.
+    ///
+    /// # Safety
+    /// Until `owner` is dropped, `memory` is
+    /// - valid for reads and writes of its whole length from every thread,
+    /// - initialised (fresh anonymous mappings are), and
+    /// - used by nobody else: no other reference into it, and no other process or device that writes
+    ///   to it while a buffer's owner reads it. Guest memory therefore does not qualify.
+    pub unsafe fn with_memory(
+        config: PoolConfig,
+        memory: NonNull<[u8]>,
+        owner: impl Send + Sync + 'static,
+    ) -> Result<Self, PoolError> {
+        let memory = Memory::outside(&config, memory, Box::new(owner))?;
+        Ok(Self {
+            inner: Inner::create(&config, memory)?,
+        })
+    }
+
+    #[inline]
+    fn inner(&self) -> &Inner {
+        // SAFETY: the pool is alive while it has a handle.
+        unsafe { self.inner.as_ref() }
+    }
+
+    /// A free buffer, empty, with the pool's headroom; `None`, counted in
+    /// [`exhausted`](Self::exhausted), when there is none.
+    #[inline]
+    #[must_use]
+    pub fn alloc(&self) -> Option<PacketBuf> {
+        let mut index = [0];
+        if self.inner().acquire(&mut index) == 0 {
+            return None;
+        }
+        // SAFETY: the pool is alive, and the index was taken from the list just now.
+        Some(unsafe { PacketBuf::new(self.inner, index[0]) })
+    }
+
+    /// Puts up to `n` free buffers into `out` and returns how many there were; fewer than `n` count
+    /// once in [`exhausted`](Self::exhausted).
+    ///
+    /// `out` is anything that grows: a `Vec`, an `ArrayVec`, a queue.
+    pub fn alloc_batch(&self, out: &mut impl Extend<PacketBuf>, n: usize) -> usize {
+        let mut done = 0;
+        while done < n {
+            let wanted = (n - done).min(CHUNK);
+            // SAFETY: alive while `self` is.
+            let taken = unsafe { Taken::acquire(self.inner, wanted) };
+            let got = taken.len();
+            out.extend(taken);
+            done += got;
+            if got < wanted {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Gives many buffers back at less cost than dropping each: neighbours share one atomic
+    /// operation. Buffers of other pools go home too.
+    pub fn free_batch(&self, bufs: impl IntoIterator<Item = PacketBuf>) {
+        // SAFETY: alive while `self` is.
+        let mut returning = unsafe { Returning::new(self.inner) };
+        for buf in bufs {
+            returning.push(buf);
+        }
+    }
+
+    /// Buffers in the shared list at this moment.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.inner().available()
+    }
+
+    /// Buffers of the pool, free or not.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.inner().buffers()
+    }
+
+    /// Bytes of one buffer, headroom included.
+    #[must_use]
+    pub fn buffer_size(&self) -> usize {
+        self.inner().buffer_size() as usize
+    }
+
+    /// Headroom of a fresh buffer, in bytes.
+    #[must_use]
+    pub fn headroom(&self) -> usize {
+        self.inner().headroom() as usize
+    }
+
+    /// Allocations so far that found fewer buffers than they asked for.
+    #[must_use]
+    pub fn exhausted(&self) -> u64 {
+        self.inner().exhausted()
+    }
+}
+
+impl Clone for PacketPool {
+    fn clone(&self) -> Self {
+        self.inner().add_handle();
+        Self { inner: self.inner }
+    }
+}
+
+impl Drop for PacketPool {
+    fn drop(&mut self) {
+        // SAFETY: alive while this handle counts, and it is not used any more.
+        unsafe { Inner::drop_handle(self.inner) };
+    }
+}
+
+impl fmt::Debug for PacketPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PacketPool")
+            .field("buffers", &self.capacity())
+            .field("buffer_size", &self.buffer_size())
+            .field("headroom", &self.headroom())
+            .field("available", &self.available())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,27 @@
+//! The atomics of the crate: the real ones, or loom's when the model tests run.
+
+#[cfg(loom)]
+pub(crate) use loom::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+};
+
+#[cfg(not(loom))]
+#[allow(unused_imports)]
+pub(crate) use alloc::sync::Arc;
+#[cfg(not(loom))]
+#[allow(unused_imports)]
+pub(crate) use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
+
+/// Lets another thread run while this one waits for it to finish its step.
+///
+/// Only loom needs it: its scheduler would otherwise explore a spin for ever.
+#[inline]
+pub(crate) fn spin() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(loom))]
+    core::hint::spin_loop();
+}

@@ -1,0 +1,4 @@
+//! Ring and pool from outside: against slow models, and with two threads.
+#![cfg(not(loom))]
+
+mod pool;
