@@ -1,0 +1,79 @@
+//! Type-checking the workspace for macOS on Linux.
+//!
+//! Linking needs Apple's SDK; type-checking needs only the standard library's metadata for the
+//! target. Debian packages a compiler together with the library's source (`rustc-web`,
+//! `cargo-web`, `rust-web-src`), from which `-Zbuild-std` makes that metadata. Nothing runs here:
+//! this shows that the macOS code compiles against its dependencies, and the hosted macOS runner
+//! shows that it works.
+
+use std::path::Path;
+
+use crate::{Result, apt, cmd};
+
+const PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
+const TARGETS: &[&str] = &["aarch64-apple-darwin", "x86_64-apple-darwin"];
+
+/// What is left out, and why.
+const EXCLUDED: &[(&str, &str)] = &[
+    (
+        "xtask",
+        "drives Linux tools; it is never run on a Mac for anything but cargo",
+    ),
+    (
+        "net-benches",
+        "compares with peers, some of which are Linux only",
+    ),
+];
+
+/// Checks every crate, its tests and examples, for both kinds of Mac.
+pub(crate) fn run() -> Result<()> {
+    if cfg!(target_os = "macos") {
+        return cmd::run(&mut cmd::cargo([
+            "check",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+        ]));
+    }
+    install()?;
+    for (name, why) in EXCLUDED {
+        println!("check-macos: without {name}: {why}");
+    }
+    for target in TARGETS {
+        println!("check-macos: {target}");
+        check(target)?;
+    }
+    println!("check-macos: {} type-check", TARGETS.join(" and "));
+    Ok(())
+}
+
+/// Installs Debian's compiler where it is missing.
+pub(crate) fn install() -> Result<()> {
+    apt::ensure(PACKAGES)
+}
+
+fn check(target: &str) -> Result<()> {
+    let cargo = Path::new("/usr/bin/cargo");
+    let mut command = cmd::at_root(cargo);
+    command
+        // rustup's directory would come first in an ordinary path and its `rustc` is a proxy.
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("RUSTC", "/usr/bin/rustc")
+        .env("RUSTDOC", "/usr/bin/rustdoc")
+        // `-Z` flags on a stable compiler: only the standard library's check needs them.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_DIR", cmd::target_dir().join("macos"))
+        .env_remove("RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER")
+        .args([
+            "check",
+            "-Zbuild-std=std,panic_abort,test",
+            "--target",
+            target,
+        ])
+        .args(["--workspace", "--all-targets", "--locked"]);
+    for (name, _) in EXCLUDED {
+        command.args(["--exclude", name]);
+    }
+    cmd::run(&mut command)
+}
