@@ -1,11 +1,46 @@
-//! Lock-free SPSC ring, packet pool, zero-copy packet, virtio-net header and segmentation.
+//! What packets are made of and kept in: buffers, rings, the packet itself, offloads.
+//!
+//! **What it is for:** moving frames between guests and uplinks with at most one copy, and doing
+//! in software what a port without offloads cannot. **What it is not:** a protocol stack or a
+//! device; it opens no file, reads no clock and starts no thread.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`vnet`] | `VirtioNetHdr`: checksum and segmentation state of a frame (VIRTIO 1.3, 5.1.6) |
+//! | [`segment`] | `IoSegment`: one piece of a scatter list, perhaps in a guest's memory |
+//! | [`packet`] | `ZeroCopyPacket`: private copy of the headers, payload where it lies, parsed once |
+//! | [`pool`] | `PacketPool`: buffers that return by themselves |
+//!
+//! Guest memory is hostile: it is read by volatile copies, the headers exactly once, and never
+//! seen as a `&[u8]`. No length, offset or flag that a guest writes can cause a panic.
+//!
+//! ```
+//! use net_datapath::{L3, VirtioNetHdr, ZeroCopyPacket};
+//!
+//! // An ARP request, as a guest's first frame often is.
+//! let mut frame = [0u8; 42];
+//! frame[..6].fill(0xff);
+//! frame[6..12].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+//! frame[12..14].copy_from_slice(&[0x08, 0x06]);
+//!
+//! let packet = ZeroCopyPacket::from_slice(&frame, VirtioNetHdr::PLAIN)?;
+//! assert_eq!(packet.meta().l3, L3::Arp);
+//! assert!(packet.dst_mac().is_broadcast());
+//! # Ok::<(), net_datapath::PacketError>(())
+//! ```
 #![no_std]
 
 extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+pub mod packet;
 pub mod pool;
+pub mod segment;
 mod sync;
+pub mod vnet;
 
+pub use packet::{FragmentState, L3, MAX_FRAME_LEN, PacketError, PacketMeta, ZeroCopyPacket};
 pub use pool::{PacketBuf, PacketPool, PoolConfig, PoolError, SharedBuf};
+pub use segment::{IoSegment, IoSegmentMut, SegmentList, SegmentListFull};
+pub use vnet::{GsoKind, VirtioNetHdr, VnetError};
