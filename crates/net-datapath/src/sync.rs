@@ -7,10 +7,8 @@ pub(crate) use loom::sync::{
 };
 
 #[cfg(not(loom))]
-#[allow(unused_imports)]
 pub(crate) use alloc::sync::Arc;
 #[cfg(not(loom))]
-#[allow(unused_imports)]
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };

@@ -25,7 +25,7 @@ impl Taken {
         let mut indices = [0; CHUNK];
         let wanted = wanted.min(CHUNK);
         // SAFETY: alive by contract.
-        let end = unsafe { inner.as_ref() }.acquire(&mut indices[..wanted]);
+        let end = unsafe { inner.as_ref() }.acquire(&mut indices[..wanted], wanted);
         Self {
             inner,
             indices,

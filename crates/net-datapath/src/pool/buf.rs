@@ -5,6 +5,7 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
+use super::cache::current;
 use super::inner::Inner;
 use super::shared::SharedBuf;
 
@@ -269,8 +270,10 @@ impl PacketBuf {
 impl Drop for PacketBuf {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: this handle owned the buffer and is gone now; the pool is alive until then.
-        unsafe { Inner::release(self.inner, self.index) };
+        if current(self.inner, |cache| cache.put(self.index)).is_none() {
+            // SAFETY: this handle owned the buffer and is gone now; the pool is alive until then.
+            unsafe { Inner::release(self.inner, self.index) };
+        }
     }
 }
 

@@ -107,7 +107,6 @@ impl Inner {
     }
 
     #[inline]
-    #[allow(dead_code)]
     pub(super) fn hunger(&self) -> u32 {
         self.cold.hunger.load(Ordering::Relaxed)
     }
@@ -128,11 +127,11 @@ impl Inner {
     }
 
     /// Takes free buffers for as much of `out` as there are and returns how many; counts the calls
-    /// that could not be served in full.
+    /// that got fewer than `needed`.
     #[inline]
-    pub(super) fn acquire(&self, out: &mut [u32]) -> usize {
+    pub(super) fn acquire(&self, out: &mut [u32], needed: usize) -> usize {
         let reserved = self.reserve(out.len());
-        if reserved < out.len() {
+        if reserved < needed {
             self.note_exhausted();
         }
         if reserved > 0 {

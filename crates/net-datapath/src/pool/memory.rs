@@ -55,7 +55,7 @@ impl Memory {
             });
         }
         let base = memory.cast::<u8>();
-        if base.addr().get() % BUFFER_ALIGN != 0 {
+        if !base.addr().get().is_multiple_of(BUFFER_ALIGN) {
             return Err(PoolError::Misaligned);
         }
         Ok(Self {
