@@ -10,6 +10,9 @@
 //! | [`segment`] | `IoSegment`: one piece of a scatter list, perhaps in a guest's memory |
 //! | [`packet`] | `ZeroCopyPacket`: private copy of the headers, payload where it lies, parsed once |
 //! | [`pool`] | `PacketPool`: buffers that return by themselves |
+//! | [`ring`] | `LockFreeRing`: a bounded queue between two threads |
+//! | [`stats`] | `DatapathStats`: counters with one writer each and any number of readers |
+//! | [`prefetch`] | hints that memory will be needed soon |
 //!
 //! Guest memory is hostile: it is read by volatile copies, the headers exactly once, and never
 //! seen as a `&[u8]`. No length, offset or flag that a guest writes can cause a panic.
@@ -36,11 +39,17 @@ extern crate std;
 
 pub mod packet;
 pub mod pool;
+pub mod prefetch;
+pub mod ring;
 pub mod segment;
+pub mod stats;
 mod sync;
 pub mod vnet;
 
+pub use crossbeam_utils::CachePadded;
 pub use packet::{FragmentState, L3, MAX_FRAME_LEN, PacketError, PacketMeta, ZeroCopyPacket};
-pub use pool::{PacketBuf, PacketPool, PoolConfig, PoolError, SharedBuf};
+pub use pool::{PacketBuf, PacketPool, PoolCache, PoolConfig, PoolError, SharedBuf};
+pub use ring::{Consumer, LockFreeRing, Producer};
 pub use segment::{IoSegment, IoSegmentMut, SegmentList, SegmentListFull};
+pub use stats::DatapathStats;
 pub use vnet::{GsoKind, VirtioNetHdr, VnetError};

@@ -112,6 +112,20 @@ impl<'a, T> ReadChunk<'a, T> {
         Self { consumer, left }
     }
 
+    /// Items not taken yet.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.left
+    }
+
+    /// All items are taken.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
     /// The items not taken yet: a run and its continuation, the second often empty.
     #[inline]
     #[must_use]
