@@ -1,0 +1,151 @@
+//! What a gateway is told at its birth.
+
+use core::net::{Ipv4Addr, SocketAddr};
+
+use ipnetwork::Ipv4Network;
+use net_wire::MacAddr;
+
+/// The settings of a [`crate::Gateway`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// The network; its first host address is the gateway's unless [`Config::ip`] says otherwise.
+    pub subnet: Ipv4Network,
+    /// The gateway's address.
+    pub ip: Ipv4Addr,
+    /// The gateway's hardware address.
+    pub mac: MacAddr,
+    /// Largest IP packet of the network, in bytes: 68 to 65,520; told to guests by DHCP.
+    pub mtu: u16,
+    /// Domain under which guests and the gateway have names.
+    pub domain: String,
+    /// Resolvers that questions go to.
+    pub upstreams: Vec<SocketAddr>,
+    /// Name servers that DHCP announces in place of the gateway itself.
+    pub dns_servers: Vec<Ipv4Addr>,
+    /// Whether DHCP announces a router: false on a network with no way out.
+    pub routed: bool,
+    /// Addresses one port may speak from.
+    pub addresses_per_port: usize,
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The subnet has no room for a gateway and a guest.
+    SubnetTooSmall(Ipv4Network),
+    /// The subnet is one no host can be in: loopback, multicast, link-local or unspecified.
+    SubnetReserved(Ipv4Network),
+    /// The gateway's address is not a host address of the subnet.
+    AddressOutside(Ipv4Addr, Ipv4Network),
+    /// The MTU is below 68 (RFC 791) or above 65,520.
+    Mtu(u16),
+    /// The domain is not a host name.
+    Domain(String),
+    /// The DHCP engine refused its part.
+    Dhcp(String),
+}
+
+impl core::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::SubnetTooSmall(net) => {
+                write!(
+                    f,
+                    "subnet {net} is too small: a gateway and a guest need at least a /30"
+                )
+            }
+            Self::SubnetReserved(net) => write!(f, "subnet {net} is reserved; hosts cannot use it"),
+            Self::AddressOutside(ip, net) => write!(f, "gateway {ip} is not a host of {net}"),
+            Self::Mtu(mtu) => write!(f, "MTU {mtu} is not between 68 and 65520"),
+            Self::Domain(name) => write!(f, "domain `{name}` is not a host name"),
+            Self::Dhcp(why) => write!(f, "DHCP: {why}"),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Config {
+    /// Defaults for `subnet`: its first host address, MTU 1500, domain `internal`.
+    ///
+    /// # Errors
+    /// [`ConfigError::SubnetTooSmall`] below a /30, [`ConfigError::SubnetReserved`].
+    pub fn new(subnet: Ipv4Network) -> Result<Self, ConfigError> {
+        let subnet = Ipv4Network::new(subnet.network(), subnet.prefix())
+            .map_err(|_| ConfigError::SubnetTooSmall(subnet))?;
+        if subnet.prefix() > 30 {
+            return Err(ConfigError::SubnetTooSmall(subnet));
+        }
+        let first = subnet.network();
+        let reserved = first.is_loopback()
+            || first.is_multicast()
+            || first.is_link_local()
+            || first.octets()[0] == 0
+            || first.octets()[0] >= 240
+            || subnet.prefix() < 8;
+        if reserved {
+            return Err(ConfigError::SubnetReserved(subnet));
+        }
+        let ip = Ipv4Addr::from_bits(first.to_bits() + 1);
+        let [a, b, c, d] = ip.octets();
+        Ok(Self {
+            subnet,
+            ip,
+            // Locally administered, and the same for the same network: a guest's ARP entry
+            // outlives a restart.
+            mac: MacAddr([0x02, 0xab, a, b, c, d]),
+            mtu: 1500,
+            domain: "internal".to_owned(),
+            upstreams: Vec::new(),
+            dns_servers: Vec::new(),
+            routed: true,
+            addresses_per_port: 16,
+        })
+    }
+
+    /// Checks what can be set after [`Config::new`].
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let host = self.subnet.contains(self.ip)
+            && self.ip != self.subnet.network()
+            && self.ip != self.subnet.broadcast();
+        if !host {
+            return Err(ConfigError::AddressOutside(self.ip, self.subnet));
+        }
+        if !(68..=65_520).contains(&self.mtu) {
+            return Err(ConfigError::Mtu(self.mtu));
+        }
+        if !crate::names::is_domain(&self.domain) {
+            return Err(ConfigError::Domain(self.domain.clone()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_that_cannot_work_are_refused() {
+        for (net, ok) in [
+            ("10.0.2.0/24", true),
+            ("10.0.2.77/24", true),
+            ("192.168.1.0/30", true),
+            ("192.168.1.0/31", false),
+            ("192.168.1.1/32", false),
+            ("127.0.0.0/8", false),
+            ("224.0.0.0/24", false),
+            ("0.0.0.0/0", false),
+            ("169.254.0.0/16", false),
+        ] {
+            assert_eq!(Config::new(net.parse().unwrap()).is_ok(), ok, "{net}");
+        }
+        let mut config = Config::new("10.0.2.77/24".parse().unwrap()).unwrap();
+        assert_eq!(config.ip, Ipv4Addr::new(10, 0, 2, 1));
+        config.validate().unwrap();
+        config.ip = Ipv4Addr::new(10, 0, 3, 1);
+        assert!(config.validate().is_err());
+    }
+}

@@ -1,0 +1,685 @@
+//! What happens to a frame that the switch hands to the gateway.
+//!
+//! The order is: whose is it (hardware and protocol address must belong to the port it came from),
+//! is it for us (ARP, DHCP, echo, DNS), does it leave the network (the uplink's), or is it nothing
+//! a router carries (dropped, counted). Nothing here allocates for a packet that goes to the
+//! uplink.
+
+use core::net::{IpAddr, Ipv4Addr};
+use core::time::Duration;
+
+use net_datapath::{FragmentState, L3, PacketMeta, ZeroCopyPacket};
+use net_dhcp::v4::server as dhcp;
+use net_dns::{Action, ClientId, Forwarder, Origin, Transport, UpstreamQueryId};
+use net_wire::ethernet::EtherType;
+use net_wire::{MacAddr, arp, icmpv4, ip_proto};
+
+use crate::PortId;
+use crate::config::{Config, ConfigError};
+use crate::frame::{self, Ends};
+use crate::leases::Leases;
+use crate::neighbour::{Neighbour, Neighbours, Refusal};
+use crate::rate::TokenBucket;
+
+/// UDP port of the DHCP server and of the client.
+const DHCP_PORTS: (u16, u16) = (67, 68);
+/// UDP port of the name server.
+const DNS_PORT: u16 = 53;
+/// ICMP errors a second towards all guests together (RFC 1812, section 4.3.2.8).
+const ERROR_RATE: u32 = 100;
+/// IPv4 and UDP headers in front of a DNS message, in bytes.
+const DNS_HEADERS: u16 = 28;
+/// Bytes of the offending packet that an ICMP error quotes behind the IP header (RFC 1812 allows
+/// more; a fixed small number fits every MTU).
+const QUOTED: usize = 8;
+
+/// What becomes of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was for the gateway; the answer, if any, is among the outputs.
+    Answered,
+    /// The uplink carries it.
+    Uplink,
+    /// It goes nowhere.
+    Dropped(DropReason),
+}
+
+/// Why a frame was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// Lengths, versions or checksums contradict one another.
+    Malformed,
+    /// The source address belongs to another guest, or to the gateway.
+    Spoofed,
+    /// The source address is not of this network.
+    Foreign,
+    /// The port speaks from more addresses than it may.
+    AddressQuota,
+    /// IPv6 is not routed.
+    Ipv6,
+    /// Neither IP nor ARP.
+    Protocol,
+    /// Broadcast or multicast that no service here listens to.
+    NotForUs,
+    /// To another guest through the router: guests of one network reach each other directly.
+    SameNetwork,
+    /// Its time to live ran out.
+    TtlExceeded,
+    /// A message to the gateway that it does not answer.
+    Unanswered,
+}
+
+/// Where a frame of the gateway goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// To one port.
+    Port(PortId),
+    /// To every port.
+    Flood,
+}
+
+/// What the caller must do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a frame, all headers and checksums complete.
+    Frame {
+        /// Where to.
+        to: Target,
+        /// The frame, from its Ethernet header on.
+        frame: Vec<u8>,
+    },
+    /// Exchange a message with an upstream resolver, or give one up.
+    Dns(Action<DnsClient>),
+    /// Answer on the connection that [`Gateway::dns_query_tcp`] named.
+    DnsTcp {
+        /// The connection.
+        connection: u64,
+        /// The message, without its length prefix.
+        message: Vec<u8>,
+    },
+}
+
+/// Where the answer to a DNS question goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DnsClient {
+    /// A datagram to a guest.
+    Udp {
+        /// The guest.
+        guest: Neighbour,
+        /// Its address.
+        ip: Ipv4Addr,
+        /// Its port.
+        port: u16,
+    },
+    /// A connection that the caller keeps.
+    Tcp(u64),
+}
+
+/// Counters of a gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// ARP requests answered.
+    pub arp_replies: u64,
+    /// Echo requests answered.
+    pub echo_replies: u64,
+    /// DHCP messages answered.
+    pub dhcp_replies: u64,
+    /// DNS questions taken.
+    pub dns_queries: u64,
+    /// Packets handed to the uplink.
+    pub uplink: u64,
+    /// ICMP errors sent.
+    pub icmp_errors: u64,
+    /// Frames dropped, by [`DropReason`] in order of declaration.
+    pub drops: [u64; 10],
+}
+
+/// The gateway of one network.
+#[derive(Debug)]
+pub struct Gateway {
+    config: Config,
+    neighbours: Neighbours,
+    leases: Leases,
+    dns: Forwarder<DnsClient>,
+    errors: TokenBucket,
+    ip_id: u16,
+    statistics: Statistics,
+    /// Kept so that a query allocates no vector of its own.
+    actions: Vec<Action<DnsClient>>,
+}
+
+impl Gateway {
+    /// A gateway without guests; `seed` makes its DNS transaction ids unguessable and must come from
+    /// the operating system's random source.
+    ///
+    /// # Errors
+    /// Whatever in `config` cannot work.
+    pub fn new(config: Config, seed: [u8; 16]) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let mut dns_config = net_dns::Config::new(seed);
+        dns_config.upstreams = config.upstreams.clone();
+        dns_config.domain = Some(config.domain.clone());
+        dns_config.local_prefixes =
+            vec![(IpAddr::V4(config.subnet.network()), config.subnet.prefix())];
+        let domain = |_| ConfigError::Domain(config.domain.clone());
+        let mut dns = Forwarder::new(dns_config).map_err(|_| domain(()))?;
+        dns.set_gateway(&[IpAddr::V4(config.ip)])
+            .map_err(|_| domain(()))?;
+        Ok(Self {
+            neighbours: Neighbours::new(config.addresses_per_port),
+            leases: Leases::new(&config)?,
+            dns,
+            errors: TokenBucket::new(ERROR_RATE, ERROR_RATE),
+            ip_id: 0,
+            statistics: Statistics::default(),
+            actions: Vec::new(),
+            config,
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The counters.
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    /// The DHCP engine: its leases and counters.
+    pub fn dhcp(&self) -> &dhcp::Server {
+        self.leases.server()
+    }
+
+    /// Replaces the resolvers that questions go to.
+    pub fn set_upstreams(&mut self, servers: Vec<core::net::SocketAddr>) {
+        self.dns.set_upstreams(servers);
+    }
+
+    /// Sets the lowest free address aside; `None` when there is none.
+    pub fn allocate_ip(&mut self) -> Option<Ipv4Addr> {
+        self.leases.allocate()
+    }
+
+    /// Gives an address back: its reservation, its lease and its name end.
+    pub fn release_ip(&mut self, ip: Ipv4Addr) {
+        self.leases.release(ip, &mut self.dns);
+        self.neighbours.forget(ip);
+    }
+
+    /// Who answers to `ip`, as far as is known.
+    pub fn neighbour(&self, ip: Ipv4Addr) -> Option<Neighbour> {
+        self.neighbours.get(ip)
+    }
+
+    /// Asks the network who answers to `ip`; at most once a second for one address.
+    pub fn ask(&mut self, ip: Ipv4Addr, now: Duration, out: &mut Vec<Output>) {
+        if !self.config.subnet.contains(ip) || !self.neighbours.should_ask(ip, now) {
+            return;
+        }
+        let frame = frame::arp(self.ends(MacAddr::BROADCAST, ip), arp::REQUEST);
+        out.push(Output::Frame {
+            to: Target::Flood,
+            frame,
+        });
+    }
+
+    /// A guest is on `port` now: it is to have `address`, and answers to `name`. With `mac` it is
+    /// known at once, whether it speaks DHCP or not.
+    pub fn port_opened(
+        &mut self,
+        port: PortId,
+        address: Ipv4Addr,
+        name: &str,
+        mac: Option<MacAddr>,
+        now: Duration,
+    ) {
+        self.leases.port_opened(port, address, name, &mut self.dns);
+        if let Some(mac) = mac {
+            self.leases.bind(port, mac.0);
+            self.neighbours
+                .assign(address, Neighbour { mac, port }, now);
+        }
+    }
+
+    /// The guest on `port` is gone: its addresses may be taken by another.
+    pub fn port_closed(&mut self, port: PortId, now: Duration, out: &mut Vec<Output>) {
+        self.neighbours.forget_port(port);
+        self.leases.port_closed(port, &mut self.dns);
+        let mut actions = core::mem::take(&mut self.actions);
+        self.dns
+            .client_gone(ClientId(u64::from(port)), &mut actions);
+        self.carry_out(actions, now, out);
+    }
+
+    /// When [`Gateway::on_deadline`] has something to do.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        [
+            self.leases.server().next_deadline(),
+            self.dns.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Ends leases that are over and questions that nobody answered.
+    pub fn on_deadline(&mut self, now: Duration, out: &mut Vec<Output>) {
+        self.leases.expire(now, &mut self.dns, &mut self.neighbours);
+        let mut actions = core::mem::take(&mut self.actions);
+        self.dns.on_deadline(now, &mut actions);
+        self.carry_out(actions, now, out);
+    }
+
+    /// Takes a question that came over a connection of the guest on `port`.
+    pub fn dns_query_tcp(
+        &mut self,
+        port: PortId,
+        connection: u64,
+        message: &[u8],
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) {
+        let origin = Origin {
+            client: ClientId(u64::from(port)),
+            to: DnsClient::Tcp(connection),
+            transport: Transport::Tcp,
+        };
+        self.query(origin, message, now, out);
+    }
+
+    /// Forgets the questions of a connection that is closed.
+    pub fn dns_connection_closed(&mut self, connection: u64, now: Duration, out: &mut Vec<Output>) {
+        let mut actions = core::mem::take(&mut self.actions);
+        self.dns
+            .connection_closed(&DnsClient::Tcp(connection), &mut actions);
+        self.carry_out(actions, now, out);
+    }
+
+    /// Takes what arrived on the socket of an upstream query.
+    pub fn dns_answer(
+        &mut self,
+        id: UpstreamQueryId,
+        from: core::net::SocketAddr,
+        message: &[u8],
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) {
+        let mut actions = core::mem::take(&mut self.actions);
+        self.dns
+            .upstream_answer(id, from, message, now, &mut actions);
+        self.carry_out(actions, now, out);
+    }
+
+    /// An upstream query cannot be answered any more.
+    pub fn dns_failed(&mut self, id: UpstreamQueryId, now: Duration, out: &mut Vec<Output>) {
+        let mut actions = core::mem::take(&mut self.actions);
+        self.dns.upstream_failed(id, now, &mut actions);
+        self.carry_out(actions, now, out);
+    }
+
+    /// Takes a frame that `from` sent to the gateway or to everybody.
+    pub fn ingress(
+        &mut self,
+        from: PortId,
+        packet: &ZeroCopyPacket<'_>,
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) -> Verdict {
+        let result = match packet.meta().l3 {
+            L3::Arp => self.arp(from, packet, now, out),
+            L3::Ipv4 => self.ipv4(from, packet, now, out),
+            L3::Ipv6 => Err(DropReason::Ipv6),
+            _ if packet.meta().ethertype == EtherType::IPV4.0 => Err(DropReason::Malformed),
+            _ => Err(DropReason::Protocol),
+        };
+        match result {
+            Ok(verdict) => {
+                self.statistics.uplink += u64::from(verdict == Verdict::Uplink);
+                verdict
+            }
+            Err(reason) => {
+                self.statistics.drops[reason as usize] += 1;
+                Verdict::Dropped(reason)
+            }
+        }
+    }
+
+    /// ARP (RFC 826): learn the sender, answer for our address.
+    fn arp(
+        &mut self,
+        from: PortId,
+        packet: &ZeroCopyPacket<'_>,
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) -> Result<Verdict, DropReason> {
+        let body = packet
+            .head()
+            .get(usize::from(packet.meta().l3_offset)..)
+            .unwrap_or_default();
+        let request = arp::ArpPacket::parse(body).map_err(|_| DropReason::Malformed)?;
+        if request.sender_mac != packet.src_mac() {
+            return Err(DropReason::Spoofed);
+        }
+        // A probe (RFC 5227) has no sender address yet: there is nothing to learn.
+        if !request.sender_ip.is_unspecified() {
+            self.check_source(from, request.sender_ip, request.sender_mac, now)?;
+        }
+        if request.operation != arp::REQUEST || request.target_ip != self.config.ip {
+            return Ok(Verdict::Answered);
+        }
+        self.statistics.arp_replies += 1;
+        let ends = self.ends(request.sender_mac, request.sender_ip);
+        out.push(Output::Frame {
+            to: Target::Port(from),
+            frame: frame::arp(ends, arp::REPLY),
+        });
+        Ok(Verdict::Answered)
+    }
+
+    /// Holds the sender to the address it owns, learning it on the way.
+    fn check_source(
+        &mut self,
+        port: PortId,
+        ip: Ipv4Addr,
+        mac: MacAddr,
+        now: Duration,
+    ) -> Result<(), DropReason> {
+        if ip == self.config.ip {
+            return Err(DropReason::Spoofed);
+        }
+        let net = self.config.subnet;
+        if !net.contains(ip) || ip == net.network() || ip == net.broadcast() {
+            return Err(DropReason::Foreign);
+        }
+        if self.leases.is_for_another(ip, port) {
+            return Err(DropReason::Spoofed);
+        }
+        self.neighbours
+            .learn(ip, Neighbour { mac, port }, now)
+            .map_err(|refusal| match refusal {
+                Refusal::Taken => DropReason::Spoofed,
+                Refusal::Quota => DropReason::AddressQuota,
+            })
+    }
+
+    fn ipv4(
+        &mut self,
+        from: PortId,
+        packet: &ZeroCopyPacket<'_>,
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) -> Result<Verdict, DropReason> {
+        let (Some(IpAddr::V4(src)), Some(IpAddr::V4(dst))) = (packet.ip_src(), packet.ip_dst())
+        else {
+            return Err(DropReason::Malformed);
+        };
+        if packet.meta().malformed || !packet.verify_ip_checksum() {
+            return Err(DropReason::Malformed);
+        }
+        let meta = packet.meta();
+        let whole = !is_fragment(meta);
+        let broadcast = dst.is_broadcast() || dst == self.config.subnet.broadcast();
+        let for_us = dst == self.config.ip;
+        if whole
+            && meta.l4_protocol == ip_proto::UDP
+            && meta.dst_port == DHCP_PORTS.0
+            && (broadcast || for_us)
+        {
+            return self.dhcp_message(from, packet, now, out);
+        }
+        self.check_source(from, src, packet.src_mac(), now)?;
+        if for_us {
+            return self.local(from, packet, src, now, out);
+        }
+        if broadcast || dst.is_multicast() {
+            return Err(DropReason::NotForUs);
+        }
+        if self.config.subnet.contains(dst) {
+            return Err(DropReason::SameNetwork);
+        }
+        if ttl(packet) <= 1 {
+            self.error(from, packet, (icmpv4::TIME_EXCEEDED, 0), now, out);
+            return Err(DropReason::TtlExceeded);
+        }
+        Ok(Verdict::Uplink)
+    }
+
+    /// A packet to the gateway's own address.
+    fn local(
+        &mut self,
+        from: PortId,
+        packet: &ZeroCopyPacket<'_>,
+        src: Ipv4Addr,
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) -> Result<Verdict, DropReason> {
+        let meta = packet.meta();
+        if is_fragment(meta) {
+            return Ok(Verdict::Uplink);
+        }
+        match meta.l4_protocol {
+            ip_proto::ICMP => self.echo(from, packet, src, out),
+            ip_proto::UDP if meta.dst_port == DNS_PORT => {
+                self.dns_query_udp(from, packet, src, now, out)
+            }
+            // Services of the gateway over TCP, and the host's loopback where it is shared, are
+            // sockets of the host: the uplink connects or refuses.
+            ip_proto::TCP | ip_proto::UDP => Ok(Verdict::Uplink),
+            _ => {
+                let unreachable = (icmpv4::UNREACHABLE, icmpv4::CODE_PROTOCOL);
+                self.error(from, packet, unreachable, now, out);
+                Err(DropReason::Unanswered)
+            }
+        }
+    }
+
+    /// Echo (RFC 792): the data goes back as it came.
+    fn echo(
+        &mut self,
+        from: PortId,
+        packet: &ZeroCopyPacket<'_>,
+        src: Ipv4Addr,
+        out: &mut Vec<Output>,
+    ) -> Result<Verdict, DropReason> {
+        let meta = packet.meta();
+        let message = bytes(packet, meta.l4_offset, meta.l3_end);
+        let view = icmpv4::IcmpMessage::parse(&message[..]).map_err(|_| DropReason::Malformed)?;
+        if !packet.verify_l4_checksum() {
+            return Err(DropReason::Malformed);
+        }
+        if view.kind() != icmpv4::ECHO_REQUEST || view.code() != 0 {
+            return Err(DropReason::Unanswered);
+        }
+        self.statistics.echo_replies += 1;
+        let ends = self.ends(packet.src_mac(), src);
+        let reply = frame::icmp(ends, icmpv4::ECHO_REPLY, 0, view.rest(), view.data());
+        self.send(from, reply, out);
+        Ok(Verdict::Answered)
+    }
+
+    fn dhcp_message(
+        &mut self,
+        from: PortId,
+        packet: &ZeroCopyPacket<'_>,
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) -> Result<Verdict, DropReason> {
+        if !packet.verify_l4_checksum() {
+            return Err(DropReason::Malformed);
+        }
+        let meta = packet.meta();
+        let payload = bytes(packet, meta.payload_offset, meta.payload_end);
+        let reply = self.leases.handle(from, packet.src_mac().0, &payload, now);
+        self.leases.settle(&mut self.dns, &mut self.neighbours, now);
+        let reply = reply.ok_or(DropReason::Unanswered)?;
+        self.statistics.dhcp_replies += 1;
+        let (mac, ip) = match reply.dst {
+            dhcp::ReplyDst::Broadcast => (MacAddr::BROADCAST, Ipv4Addr::BROADCAST),
+            dhcp::ReplyDst::Unicast { ip, mac } => (MacAddr(mac), ip),
+        };
+        let ports = (DHCP_PORTS.0, reply.dst_port);
+        if let Some(frame) = frame::udp(self.ends(mac, ip), ports, &reply.payload) {
+            self.send(from, frame, out);
+        }
+        Ok(Verdict::Answered)
+    }
+
+    fn dns_query_udp(
+        &mut self,
+        from: PortId,
+        packet: &ZeroCopyPacket<'_>,
+        src: Ipv4Addr,
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) -> Result<Verdict, DropReason> {
+        if !packet.verify_l4_checksum() {
+            return Err(DropReason::Malformed);
+        }
+        let guest = Neighbour {
+            mac: packet.src_mac(),
+            port: from,
+        };
+        let max_payload = self.config.mtu.saturating_sub(DNS_HEADERS);
+        let origin = Origin {
+            client: ClientId(u64::from(from)),
+            to: DnsClient::Udp {
+                guest,
+                ip: src,
+                port: packet.meta().src_port,
+            },
+            transport: Transport::Udp { max_payload },
+        };
+        let meta = packet.meta();
+        let message = bytes(packet, meta.payload_offset, meta.payload_end);
+        self.query(origin, &message, now, out);
+        Ok(Verdict::Answered)
+    }
+
+    fn query(
+        &mut self,
+        origin: Origin<DnsClient>,
+        message: &[u8],
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) {
+        self.statistics.dns_queries += 1;
+        let mut actions = core::mem::take(&mut self.actions);
+        self.dns.query(origin, message, now, &mut actions);
+        self.carry_out(actions, now, out);
+    }
+
+    /// Turns the name server's answers into frames and passes the rest on.
+    fn carry_out(
+        &mut self,
+        mut actions: Vec<Action<DnsClient>>,
+        _now: Duration,
+        out: &mut Vec<Output>,
+    ) {
+        for action in actions.drain(..) {
+            match action {
+                Action::Reply {
+                    to: DnsClient::Udp { guest, ip, port },
+                    message,
+                    ..
+                } => {
+                    let ends = self.ends(guest.mac, ip);
+                    if let Some(frame) = frame::udp(ends, (DNS_PORT, port), &message) {
+                        self.send(guest.port, frame, out);
+                    }
+                }
+                Action::Reply {
+                    to: DnsClient::Tcp(connection),
+                    message,
+                    ..
+                } => {
+                    out.push(Output::DnsTcp {
+                        connection,
+                        message,
+                    });
+                }
+                upstream => out.push(Output::Dns(upstream)),
+            }
+        }
+        self.actions = actions;
+    }
+
+    /// An ICMP error about a packet (RFC 792, RFC 1122 3.2.2): never about an error, a fragment
+    /// that is not the first, a broadcast, or a source that is no host; limited in rate.
+    fn error(
+        &mut self,
+        from: PortId,
+        packet: &ZeroCopyPacket<'_>,
+        (kind, code): (u8, u8),
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) {
+        let meta = packet.meta();
+        let (l3, l4) = (usize::from(meta.l3_offset), usize::from(meta.l4_offset));
+        let about_error = meta.l4_protocol == ip_proto::ICMP
+            && !matches!(
+                packet.head().get(l4),
+                Some(&(icmpv4::ECHO_REQUEST | icmpv4::ECHO_REPLY))
+            );
+        let Some(IpAddr::V4(src)) = packet.ip_src() else {
+            return;
+        };
+        if about_error || meta.fragment == FragmentState::Later || packet.dst_mac().is_multicast() {
+            return;
+        }
+        if !self.errors.take(now) {
+            return;
+        }
+        let end = (l4 + QUOTED).min(packet.head().len());
+        let Some(quoted) = packet.head().get(l3..end) else {
+            return;
+        };
+        self.statistics.icmp_errors += 1;
+        let ends = self.ends(packet.src_mac(), src);
+        let frame = frame::icmp(ends, kind, code, 0, quoted);
+        self.send(from, frame, out);
+    }
+
+    /// Sends an IPv4 frame, in fragments where it is larger than the network's MTU.
+    fn send(&mut self, port: PortId, frame: Vec<u8>, out: &mut Vec<Output>) {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        let pieces = frame::fragment(frame, usize::from(self.config.mtu), self.ip_id);
+        out.extend(pieces.into_iter().map(|frame| Output::Frame {
+            to: Target::Port(port),
+            frame,
+        }));
+    }
+
+    /// From us to a guest.
+    fn ends(&self, dst_mac: MacAddr, dst_ip: Ipv4Addr) -> Ends {
+        Ends {
+            src_mac: self.config.mac,
+            dst_mac,
+            src_ip: self.config.ip,
+            dst_ip,
+        }
+    }
+}
+
+/// A copy of the bytes of a frame from one offset to another.
+fn bytes(packet: &ZeroCopyPacket<'_>, from: u16, to: u32) -> Vec<u8> {
+    let from = usize::from(from);
+    let mut bytes = vec![0; (to as usize).saturating_sub(from)];
+    let copied = packet.copy_range(from, &mut bytes);
+    bytes.truncate(copied);
+    bytes
+}
+
+/// Whether the packet is a piece of a larger one, the first piece included.
+fn is_fragment(meta: &PacketMeta) -> bool {
+    meta.fragment != FragmentState::None
+}
+
+/// The time to live of an IPv4 packet.
+fn ttl(packet: &ZeroCopyPacket<'_>) -> u8 {
+    let at = usize::from(packet.meta().l3_offset) + 8;
+    packet.head().get(at).copied().unwrap_or(0)
+}

@@ -1,0 +1,229 @@
+//! Addresses and names of guests: the DHCP engine, what the manager set aside, and the names that
+//! follow from both.
+
+use core::net::{IpAddr, Ipv4Addr};
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use net_dhcp::v4::server::{LeaseEvent, Owner, Reply, Reservation, Server, ServerConfig};
+use net_dns::Forwarder;
+use net_wire::MacAddr;
+
+use crate::PortId;
+use crate::config::{Config, ConfigError};
+use crate::gateway::DnsClient;
+use crate::names::Names;
+use crate::neighbour::{Neighbour, Neighbours};
+
+/// The name server, as far as this module needs it.
+type Dns = Forwarder<DnsClient>;
+
+/// What is set aside for the guest of one port.
+#[derive(Debug)]
+struct Seat {
+    address: Ipv4Addr,
+    name: Option<String>,
+}
+
+/// Addresses and names.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    server: Server,
+    names: Names,
+    seats: BTreeMap<PortId, Seat>,
+    /// Makes the placeholder owners of addresses that were set aside for nobody in particular.
+    placeholders: u32,
+}
+
+impl Leases {
+    pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
+        let mut server = ServerConfig::new(config.ip, config.subnet.prefix());
+        server.router = config.routed.then_some(config.ip);
+        server.dns = match config.dns_servers.is_empty() {
+            true => vec![config.ip],
+            false => config.dns_servers.clone(),
+        };
+        server.domain = Some(config.domain.clone());
+        server.search = vec![config.domain.clone()];
+        server.mtu = Some(config.mtu);
+        let server = Server::new(server).map_err(|err| ConfigError::Dhcp(err.to_string()))?;
+        Ok(Self {
+            server,
+            names: Names::default(),
+            seats: BTreeMap::new(),
+            placeholders: 0,
+        })
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Sets the lowest free address aside.
+    pub(crate) fn allocate(&mut self) -> Option<Ipv4Addr> {
+        let pool = self.server.config().pool.clone();
+        let owner = self.placeholder();
+        (pool.start().to_bits()..=pool.end().to_bits())
+            .map(Ipv4Addr::from_bits)
+            .find(|ip| {
+                self.server
+                    .reserve(Reservation::new(owner.clone(), *ip))
+                    .is_ok()
+            })
+    }
+
+    /// A hardware address that no guest has: locally administered, from a range of our own.
+    fn placeholder(&mut self) -> Owner {
+        self.placeholders = self.placeholders.wrapping_add(1);
+        let [a, b, c, d] = self.placeholders.to_be_bytes();
+        Owner::Mac([0x02, 0x00, a, b, c, d])
+    }
+
+    /// Gives an address back.
+    pub(crate) fn release(&mut self, ip: Ipv4Addr, dns: &mut Dns) {
+        self.server.release(ip);
+        self.drain_events(dns, None, Duration::ZERO);
+    }
+
+    /// The guest on `port` is to have `address` and `name`.
+    pub(crate) fn port_opened(
+        &mut self,
+        port: PortId,
+        address: Ipv4Addr,
+        name: &str,
+        dns: &mut Dns,
+    ) {
+        let name = self.add_name(name, address, dns);
+        self.seats.insert(port, Seat { address, name });
+    }
+
+    /// The guest on `port` is gone; its lease runs on for when it comes back.
+    pub(crate) fn port_closed(&mut self, port: PortId, dns: &mut Dns) {
+        self.server.port_closed(port);
+        if let Some(Seat {
+            address,
+            name: Some(name),
+        }) = self.seats.remove(&port)
+        {
+            self.remove_name(&name, address, dns);
+        }
+        self.drain_events(dns, None, Duration::ZERO);
+    }
+
+    /// Whether `ip` is set aside for the guest of another port.
+    pub(crate) fn is_for_another(&self, ip: Ipv4Addr, port: PortId) -> bool {
+        self.seats
+            .iter()
+            .any(|(owner, seat)| *owner != port && seat.address == ip)
+    }
+
+    /// Ties the address of `port` to the hardware address that its guest turned out to have.
+    pub(crate) fn bind(&mut self, port: PortId, mac: [u8; 6]) {
+        let Some(seat) = self.seats.get(&port) else {
+            return;
+        };
+        let owner = Owner::Mac(mac);
+        let held = self
+            .server
+            .reservations()
+            .find(|held| held.ip == seat.address);
+        if held.is_some_and(|held| held.owner == owner) {
+            return;
+        }
+        // A guest that restarted with another hardware address, or the first one ever.
+        self.server.release(seat.address);
+        if let Err(err) = self.server.reserve(Reservation::new(owner, seat.address)) {
+            log::debug!(
+                "port {port}: {} is not kept for its guest: {err}",
+                seat.address
+            );
+        }
+    }
+
+    /// Answers a DHCP message.
+    pub(crate) fn handle(
+        &mut self,
+        port: PortId,
+        src_mac: [u8; 6],
+        payload: &[u8],
+        now: Duration,
+    ) -> Option<Reply> {
+        if MacAddr(src_mac).is_unicast() {
+            self.bind(port, src_mac);
+        }
+        self.server.handle(port, src_mac, payload, now)
+    }
+
+    /// Lets names and neighbours follow what has happened to leases.
+    pub(crate) fn settle(&mut self, dns: &mut Dns, neighbours: &mut Neighbours, now: Duration) {
+        self.drain_events(dns, Some(neighbours), now);
+    }
+
+    /// Ends leases that are over.
+    pub(crate) fn expire(&mut self, now: Duration, dns: &mut Dns, neighbours: &mut Neighbours) {
+        self.server.expire(now);
+        self.drain_events(dns, Some(neighbours), now);
+    }
+
+    fn drain_events(
+        &mut self,
+        dns: &mut Dns,
+        mut neighbours: Option<&mut Neighbours>,
+        now: Duration,
+    ) {
+        while let Some(event) = self.server.poll_event() {
+            match event {
+                LeaseEvent::Bound {
+                    ip,
+                    mac,
+                    port,
+                    hostname,
+                    ..
+                } => {
+                    if let Some(neighbours) = neighbours.as_deref_mut() {
+                        neighbours.assign(
+                            ip,
+                            Neighbour {
+                                mac: MacAddr(mac),
+                                port,
+                            },
+                            now,
+                        );
+                    }
+                    if let Some(name) = hostname {
+                        self.add_name(&name, ip, dns);
+                    }
+                }
+                LeaseEvent::Released { ip, hostname, .. }
+                | LeaseEvent::Expired { ip, hostname, .. } => {
+                    if let Some(neighbours) = neighbours.as_deref_mut() {
+                        neighbours.forget(ip);
+                    }
+                    if let Some(name) = hostname {
+                        self.remove_name(&name, ip, dns);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn add_name(&mut self, name: &str, ip: Ipv4Addr, dns: &mut Dns) -> Option<String> {
+        let label = self.names.claim(name, ip)?;
+        if let Err(err) = dns.set_host(&label, &[IpAddr::V4(ip)]) {
+            log::debug!("{label}: {err}");
+        }
+        Some(label)
+    }
+
+    fn remove_name(&mut self, name: &str, ip: Ipv4Addr, dns: &mut Dns) {
+        // The seat's own name outlives the lease.
+        let seated = self
+            .seats
+            .values()
+            .any(|seat| seat.address == ip && seat.name.as_deref() == Some(name));
+        if !seated && self.names.release(name, ip) {
+            dns.remove_host(name);
+        }
+    }
+}
