@@ -11,8 +11,8 @@ const META_PACKAGE: &str = "linux-image-cloud-amd64";
 /// The modules a guest needs for its NIC, each after what it depends on. Everything else (packet
 /// sockets, IPv6, the serial port) is built into that kernel.
 const MODULES: &[&str] = &[
-    "drivers/virtio/virtio",
     "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
     "drivers/virtio/virtio_pci_modern_dev",
     "drivers/virtio/virtio_pci_legacy_dev",
     "drivers/virtio/virtio_pci",

@@ -1,0 +1,12 @@
+//! The tests themselves, by what plays the guest.
+
+pub(super) mod command;
+pub(super) mod daemon;
+pub(super) mod vm;
+
+use super::Case;
+
+/// Every test, in the order in which they run: quick ones first.
+pub(super) fn all() -> impl Iterator<Item = &'static Case> {
+    command::CASES.iter().chain(daemon::CASES).chain(vm::CASES)
+}
