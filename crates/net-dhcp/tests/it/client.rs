@@ -298,8 +298,6 @@ fn client_takes_only_what_is_for_it_and_makes_sense() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
     /// Whatever is lost, the client has a lease within ten minutes and keeps it for a day.
     #[test]
     fn client_survives_loss(seed: u64, loss in proptest::collection::vec(any::<bool>(), 64)) {

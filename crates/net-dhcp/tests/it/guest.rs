@@ -58,7 +58,7 @@ impl Msg {
     pub(crate) fn select(n: u8, ip: Ipv4Addr) -> Self {
         Self::new(MessageType::Request, mac(n))
             .wants(ip)
-            .to_server(SERVER)
+            .naming(SERVER)
     }
 
     /// REQUEST in state INIT-REBOOT.
@@ -74,13 +74,13 @@ impl Msg {
     pub(crate) fn release(n: u8, ip: Ipv4Addr) -> Self {
         Self::new(MessageType::Release, mac(n))
             .ciaddr(ip)
-            .to_server(SERVER)
+            .naming(SERVER)
     }
 
     pub(crate) fn decline(n: u8, ip: Ipv4Addr) -> Self {
         Self::new(MessageType::Decline, mac(n))
             .wants(ip)
-            .to_server(SERVER)
+            .naming(SERVER)
     }
 
     pub(crate) fn inform(n: u8, ip: Ipv4Addr) -> Self {
@@ -96,7 +96,7 @@ impl Msg {
         self.opt(option::REQUESTED_IP, &ip.octets())
     }
 
-    pub(crate) fn to_server(self, ip: Ipv4Addr) -> Self {
+    pub(crate) fn naming(self, ip: Ipv4Addr) -> Self {
         self.opt(option::SERVER_ID, &ip.octets())
     }
 

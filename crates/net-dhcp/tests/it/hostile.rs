@@ -40,7 +40,7 @@ fn row61_starvation_by_request_is_bounded() {
         };
         let request = Msg::new(MessageType::Request, mac32(n))
             .wants(offer.ip())
-            .to_server(SERVER);
+            .naming(SERVER);
         bound += u32::from(request.ask(&mut s, 1, at(0)).kind() == MessageType::Ack);
     }
     assert_eq!((bound, s.leases().count()), (16, 16));
@@ -64,7 +64,7 @@ fn row61_starvation_by_decline_is_bounded() {
         };
         let decline = Msg::new(MessageType::Decline, mac32(n))
             .wants(offer.ip())
-            .to_server(SERVER);
+            .naming(SERVER);
         decline.send(&mut s, 1, at(0));
     }
     assert_eq!(s.stats().declines, 16);
@@ -79,7 +79,7 @@ fn row61_memory_of_former_clients_is_bounded() {
     Msg::release(7, quiet).send(&mut s, 2, at(0));
     for n in 0..2000 {
         let ip = flood(&mut s, 1, n, 1).unwrap().ip();
-        let msg = |kind| Msg::new(kind, mac32(n)).to_server(SERVER);
+        let msg = |kind| Msg::new(kind, mac32(n)).naming(SERVER);
         msg(MessageType::Request).wants(ip).ask(&mut s, 1, at(1));
         msg(MessageType::Release).ciaddr(ip).send(&mut s, 1, at(1));
     }

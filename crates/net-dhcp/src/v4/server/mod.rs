@@ -23,6 +23,7 @@
 //! | `engine` | one function per message type of RFC 2131 section 4.3 |
 //! | `allocate` | which address |
 //! | `reply` | which options |
+//! | `lease` | replies, events and listings as the caller sees them |
 //! | `table`, `pool`, `reservations` | bindings, blank addresses, what the host set aside |
 //! | `snapshot` | leases that outlive the process |
 //! | `stats` | counters |
@@ -30,6 +31,7 @@
 mod allocate;
 mod config;
 mod engine;
+mod lease;
 mod pool;
 mod reply;
 mod reservations;
@@ -42,6 +44,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 pub use config::{ConfigError, MAX_POOL, MIN_MTU, ServerConfig, UnknownClient};
+pub use lease::{Lease, LeaseEvent, Reply, ReplyDst};
 pub use reservations::{Owner, PoolError, Reservation};
 pub use snapshot::{LeaseRecord, Snapshot, SnapshotError};
 pub use stats::{Refusal, Stats};
@@ -56,98 +59,6 @@ use table::{Binding, ClientKey, State, Table};
 const MAX_EVENTS: usize = 1024;
 /// Longest client identifier: what one option carries.
 const MAX_CLIENT_ID: usize = 255;
-
-/// What to send, and where. Goes to the port the request came from, and to no other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// The UDP payload, from port 67 of the server's address; 300 to 1472 bytes (more only where
-    /// the configured MTU and the client allow it).
-    pub payload: Vec<u8>,
-    /// Destination.
-    pub dst: ReplyDst,
-    /// UDP destination port: 68, or 67 when a relay forwards the reply.
-    pub dst_port: u16,
-}
-
-/// Destination of a [`Reply`] (RFC 2131 section 4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplyDst {
-    /// 255.255.255.255 and ff:ff:ff:ff:ff:ff: the client has no address and asked for it.
-    Broadcast,
-    /// One address. No ARP: a client that is being configured does not answer it yet.
-    Unicast {
-        /// IP destination.
-        ip: Ipv4Addr,
-        /// Ethernet destination.
-        mac: [u8; 6],
-    },
-}
-
-/// What happened to a lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LeaseEvent {
-    /// A client was told that the address is its own.
-    Bound {
-        /// The address.
-        ip: Ipv4Addr,
-        /// The client.
-        mac: [u8; 6],
-        /// The port it is on.
-        port: u32,
-        /// Its name, a DNS label no other live lease has.
-        hostname: Option<String>,
-        /// When the lease ends, on the caller's clock.
-        expires: Duration,
-        /// The same client already had it.
-        renewed: bool,
-    },
-    /// The client gave the address back, or took another one.
-    Released {
-        /// The address.
-        ip: Ipv4Addr,
-        /// The client that had it.
-        mac: [u8; 6],
-        /// The name it had.
-        hostname: Option<String>,
-    },
-    /// The client found the address in use by someone else; it rests for a while.
-    Declined {
-        /// The address.
-        ip: Ipv4Addr,
-        /// The client that refused it.
-        mac: [u8; 6],
-        /// The port it is on.
-        port: u32,
-    },
-    /// The lease ran out, or the host or a full pool ended it.
-    Expired {
-        /// The address.
-        ip: Ipv4Addr,
-        /// The client that had it.
-        mac: [u8; 6],
-        /// The name it had.
-        hostname: Option<String>,
-    },
-}
-
-/// One live lease, as [`Server::leases`] lists it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Lease<'a> {
-    /// The address.
-    pub ip: Ipv4Addr,
-    /// Hardware address of the client.
-    pub mac: [u8; 6],
-    /// Option 61, if the client sends one.
-    pub client_id: Option<&'a [u8]>,
-    /// A DNS label no other live lease has.
-    pub hostname: Option<&'a str>,
-    /// When it ends, on the caller's clock.
-    pub expires: Duration,
-    /// Where the client is; `None` when that port is gone or the lease was restored.
-    pub port: Option<u32>,
-}
 
 /// A DHCPv4 server for one network. See the [module](self) for how it decides.
 #[derive(Debug)]
@@ -393,99 +304,6 @@ impl Server {
         self.events.pop_front()
     }
 
-    /// Leases and remembered addresses at `now`, to be kept over a restart. Reservations are the
-    /// host's own and not part of it, but the address of [`reserve_any`](Self::reserve_any) is
-    /// remembered and will be given to the same hardware address again.
-    pub fn snapshot(&mut self, now: Duration) -> Snapshot {
-        self.expire(now);
-        let record = |ip: u32, b: &Binding| LeaseRecord {
-            ip: ip.into(),
-            mac: b.mac,
-            client_id: match &b.key {
-                ClientKey::Id(id) => Some(id.to_vec()),
-                ClientKey::Mac(_) => None,
-            },
-            hostname: b.hostname.clone(),
-            remaining: match b.state {
-                State::Bound => whole_secs_up(b.at.saturating_sub(self.clock)),
-                _ => Duration::ZERO,
-            },
-        };
-        let bound = self
-            .table
-            .iter()
-            .filter(|(_, b)| matches!(b.state, State::Bound | State::Former));
-        let mut leases: Vec<_> = bound.map(|(ip, b)| record(ip, b)).collect();
-        for reservation in self.reservations.iter() {
-            if let Owner::Mac(mac) = reservation.owner
-                && self.table.get(reservation.ip.into()).is_none()
-            {
-                leases.push(LeaseRecord {
-                    ip: reservation.ip,
-                    mac,
-                    client_id: None,
-                    hostname: reservation.hostname.clone(),
-                    remaining: Duration::ZERO,
-                });
-            }
-        }
-        leases.sort_by_key(|lease| lease.ip);
-        Snapshot { leases }
-    }
-
-    /// Takes over the leases of a snapshot that is `age` old. Call it before the first message.
-    /// Returns how many records were left out, because the configuration no longer has the
-    /// address, another lease has it, or the record cannot be right.
-    pub fn restore(&mut self, snapshot: &Snapshot, age: Duration, now: Duration) -> usize {
-        self.expire(now);
-        let before = self.table.iter().count();
-        for lease in &snapshot.leases {
-            let ip = u32::from(lease.ip);
-            let key = match &lease.client_id {
-                None => ClientKey::Mac(lease.mac),
-                Some(id) if (1..=MAX_CLIENT_ID).contains(&id.len()) => {
-                    ClientKey::Id(id.as_slice().into())
-                }
-                Some(_) => continue,
-            };
-            let reserved = self.reservations.get(ip);
-            let own = reserved.is_some_and(|r| match &r.owner {
-                Owner::Mac(mac) => *mac == lease.mac,
-                Owner::ClientId(id) => lease.client_id.as_ref() == Some(id),
-                Owner::Name(name) => lease.hostname.as_ref() == Some(name),
-            });
-            if !(own || reserved.is_none() && self.pool.is_blank(ip))
-                || self.table.get(ip).is_some()
-                || !is_unicast(lease.mac)
-            {
-                continue;
-            }
-            let remaining = lease
-                .remaining
-                .min(self.config.lease_time)
-                .saturating_sub(age);
-            let (state, at) = if remaining.is_zero() {
-                (State::Former, self.clock)
-            } else {
-                (State::Bound, self.clock.saturating_add(remaining))
-            };
-            let hostname = lease.hostname.as_deref();
-            let hostname = hostname.and_then(|name| self.free_name(name, ip));
-            self.put(
-                ip,
-                Binding {
-                    key,
-                    mac: lease.mac,
-                    port: None,
-                    hostname,
-                    state,
-                    at,
-                },
-            );
-        }
-        snapshot.leases.len() - (self.table.iter().count() - before)
-    }
-
     /// Panics unless every index agrees with the bindings and no two clients share an address.
     /// For tests and fuzzing.
     #[doc(hidden)]
@@ -604,8 +422,4 @@ impl Server {
 /// Whether a hardware address can belong to one guest.
 fn is_unicast(mac: [u8; 6]) -> bool {
     mac[0] & 1 == 0 && mac != [0; 6]
-}
-
-fn whole_secs_up(d: Duration) -> Duration {
-    Duration::from_secs(d.as_secs() + u64::from(d.subsec_nanos() > 0))
 }

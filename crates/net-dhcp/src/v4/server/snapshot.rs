@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::table::{Binding, ClientKey, State};
+use super::{MAX_CLIENT_ID, Owner, Server, is_unicast};
+
 const MAGIC: &[u8; 8] = b"net-dhcp";
 const VERSION: u16 = 1;
 
@@ -110,6 +113,105 @@ impl Snapshot {
             Err(SnapshotError::Damaged)
         }
     }
+}
+
+impl Server {
+    /// Leases and remembered addresses at `now`, to be kept over a restart. Reservations are the
+    /// host's own and not part of it, but the address of [`reserve_any`](Self::reserve_any) is
+    /// remembered and will be given to the same hardware address again.
+    pub fn snapshot(&mut self, now: Duration) -> Snapshot {
+        self.expire(now);
+        let record = |ip: u32, b: &Binding| LeaseRecord {
+            ip: ip.into(),
+            mac: b.mac,
+            client_id: match &b.key {
+                ClientKey::Id(id) => Some(id.to_vec()),
+                ClientKey::Mac(_) => None,
+            },
+            hostname: b.hostname.clone(),
+            remaining: match b.state {
+                State::Bound => whole_secs_up(b.at.saturating_sub(self.clock)),
+                _ => Duration::ZERO,
+            },
+        };
+        let bound = self
+            .table
+            .iter()
+            .filter(|(_, b)| matches!(b.state, State::Bound | State::Former));
+        let mut leases: Vec<_> = bound.map(|(ip, b)| record(ip, b)).collect();
+        for reservation in self.reservations.iter() {
+            if let Owner::Mac(mac) = reservation.owner
+                && self.table.get(reservation.ip.into()).is_none()
+            {
+                leases.push(LeaseRecord {
+                    ip: reservation.ip,
+                    mac,
+                    client_id: None,
+                    hostname: reservation.hostname.clone(),
+                    remaining: Duration::ZERO,
+                });
+            }
+        }
+        leases.sort_by_key(|lease| lease.ip);
+        Snapshot { leases }
+    }
+
+    /// Takes over the leases of a snapshot that is `age` old. Call it before the first message.
+    /// Returns how many records were left out, because the configuration no longer has the
+    /// address, another lease has it, or the record cannot be right.
+    pub fn restore(&mut self, snapshot: &Snapshot, age: Duration, now: Duration) -> usize {
+        self.expire(now);
+        let before = self.table.iter().count();
+        for lease in &snapshot.leases {
+            let ip = u32::from(lease.ip);
+            let key = match &lease.client_id {
+                None => ClientKey::Mac(lease.mac),
+                Some(id) if (1..=MAX_CLIENT_ID).contains(&id.len()) => {
+                    ClientKey::Id(id.as_slice().into())
+                }
+                Some(_) => continue,
+            };
+            let reserved = self.reservations.get(ip);
+            let own = reserved.is_some_and(|r| match &r.owner {
+                Owner::Mac(mac) => *mac == lease.mac,
+                Owner::ClientId(id) => lease.client_id.as_ref() == Some(id),
+                Owner::Name(name) => lease.hostname.as_ref() == Some(name),
+            });
+            if !(own || reserved.is_none() && self.pool.is_blank(ip))
+                || self.table.get(ip).is_some()
+                || !is_unicast(lease.mac)
+            {
+                continue;
+            }
+            let remaining = lease
+                .remaining
+                .min(self.config.lease_time)
+                .saturating_sub(age);
+            let (state, at) = if remaining.is_zero() {
+                (State::Former, self.clock)
+            } else {
+                (State::Bound, self.clock.saturating_add(remaining))
+            };
+            let hostname = lease.hostname.as_deref();
+            let hostname = hostname.and_then(|name| self.free_name(name, ip));
+            self.put(
+                ip,
+                Binding {
+                    key,
+                    mac: lease.mac,
+                    port: None,
+                    hostname,
+                    state,
+                    at,
+                },
+            );
+        }
+        snapshot.leases.len() - (self.table.iter().count() - before)
+    }
+}
+
+fn whole_secs_up(d: Duration) -> Duration {
+    Duration::from_secs(d.as_secs() + u64::from(d.subsec_nanos() > 0))
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], SnapshotError> {
