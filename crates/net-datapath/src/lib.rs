@@ -9,6 +9,7 @@
 //! | [`vnet`] | `VirtioNetHdr`: checksum and segmentation state of a frame (VIRTIO 1.3, 5.1.6) |
 //! | [`segment`] | `IoSegment`: one piece of a scatter list, perhaps in a guest's memory |
 //! | [`packet`] | `ZeroCopyPacket`: private copy of the headers, payload where it lies, parsed once |
+//! | [`gso`], [`gro`] | super-frames cut and put together in software; partial checksums completed |
 //! | [`pool`] | `PacketPool`: buffers that return by themselves |
 //! | [`ring`] | `LockFreeRing`: a bounded queue between two threads |
 //! | [`stats`] | `DatapathStats`: counters with one writer each and any number of readers |
@@ -37,6 +38,8 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+pub mod gro;
+pub mod gso;
 pub mod packet;
 pub mod pool;
 pub mod prefetch;
@@ -44,6 +47,8 @@ pub mod ring;
 pub mod segment;
 pub mod stats;
 mod sync;
+#[cfg(test)]
+mod test_frames;
 pub mod vnet;
 
 pub use crossbeam_utils::CachePadded;
