@@ -1,1 +1,40 @@
-//! Networks, attachments, address allocation, port forwards and workers.
+//! Networks, attachments, addresses and published ports: what a VMM author or the program drives.
+//!
+//! **What it is for:** putting the parts together. A network is a switch, a gateway and an uplink
+//! on one worker thread; this crate starts it, attaches guests to it, keeps addresses apart and
+//! publishes ports. **What it is not:** a packet path of its own: every decision about a packet is
+//! made by the crates below.
+//!
+//! | part | its job |
+//! |---|---|
+//! | [`NetworkManager`] | the handle: start, attach, publish, status, stop; callable from any thread |
+//! | [`NetworkConfig`], [`NetConfig`] | every setting, and the short form |
+//! | [`PublishedPort`] | `[ADDR:]PORT:GUESTPORT[/tcp\|/udp]` |
+//! | [`mac_for`] | stable hardware addresses for guests that bring none |
+//!
+//! ```
+//! use net_manager::{NetConfig, NetworkManager};
+//!
+//! let manager = NetworkManager::new(NetConfig::default());
+//! manager.start()?;
+//! let ip = manager.allocate_ip()?;
+//! assert_eq!(ip.to_string(), "10.0.2.2");
+//! # Ok::<(), net_manager::ManagerError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod config;
+mod dns_io;
+mod error;
+mod mac;
+mod manager;
+mod resolv;
+mod worker;
+
+pub use config::{NetConfig, NetworkConfig, NetworkMode, PublishedPort};
+pub use error::ManagerError;
+pub use mac::mac_for;
+pub use manager::NetworkManager;
+pub use net_backend::NetworkBackend;
+pub use net_usernet::{ForwardId, Protocol};
+pub use worker::{AttachmentId, AttachmentInfo, PortStatistics, PublishedAs, Status};

@@ -1,0 +1,205 @@
+//! What a network is told at its birth.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnetwork::Ipv4Network;
+use net_usernet::Protocol;
+
+use crate::error::ManagerError;
+
+/// How a network meets the world.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum NetworkMode {
+    /// Guests reach the world through the host's address; the world reaches published ports.
+    #[default]
+    Nat,
+    /// Guests are hosts of the physical network. Needs a privileged back end.
+    Bridge,
+    /// Guests and the host reach one another; nothing leaves. Needs a privileged back end.
+    HostOnly,
+}
+
+impl std::fmt::Display for NetworkMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nat => "nat",
+            Self::Bridge => "bridge",
+            Self::HostOnly => "host-only",
+        })
+    }
+}
+
+impl std::str::FromStr for NetworkMode {
+    type Err = ManagerError;
+
+    fn from_str(text: &str) -> Result<Self, ManagerError> {
+        match text {
+            "nat" => Ok(Self::Nat),
+            "bridge" => Ok(Self::Bridge),
+            "host-only" => Ok(Self::HostOnly),
+            _ => Err(ManagerError::UnknownMode(text.to_owned())),
+        }
+    }
+}
+
+/// The settings of a network in short; [`NetworkConfig`] has them all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetConfig {
+    /// How the network meets the world.
+    pub mode: NetworkMode,
+    /// The gateway's hardware address; one is derived from the subnet when absent.
+    pub mac: Option<[u8; 6]>,
+    /// Largest IP packet, in bytes: 68 to 65,520.
+    pub mtu: u16,
+    /// The host's bridge to join, in bridge mode.
+    pub bridge: Option<String>,
+    /// Whether devices have more than one queue pair.
+    pub multiqueue: bool,
+    /// Queue pairs of a device, with [`NetConfig::multiqueue`].
+    pub num_queues: u16,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self {
+            mode: NetworkMode::Nat,
+            mac: None,
+            mtu: 1500,
+            bridge: None,
+            multiqueue: false,
+            num_queues: 1,
+        }
+    }
+}
+
+/// A port of the host that leads to a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PublishedPort {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Where the host listens; port 0 lets the host choose.
+    pub bind: SocketAddr,
+    /// Which guest; `None` is the first that is attached.
+    pub guest: Option<Ipv4Addr>,
+    /// The guest's port.
+    pub guest_port: u16,
+}
+
+impl std::str::FromStr for PublishedPort {
+    type Err = ManagerError;
+
+    /// Reads `[ADDR:]PORT:GUESTPORT[/tcp|/udp]`; an IPv6 `ADDR` stands in brackets. Without `ADDR`
+    /// the port is published on every IPv4 address of the host.
+    fn from_str(text: &str) -> Result<Self, ManagerError> {
+        let bad = || ManagerError::BadPublish(text.to_owned());
+        let (rest, protocol) = match text.rsplit_once('/') {
+            None => (text, Protocol::Tcp),
+            Some((rest, "tcp")) => (rest, Protocol::Tcp),
+            Some((rest, "udp")) => (rest, Protocol::Udp),
+            Some(_) => return Err(bad()),
+        };
+        let (host, guest_port) = rest.rsplit_once(':').ok_or_else(bad)?;
+        let guest_port = port(guest_port).filter(|port| *port != 0).ok_or_else(bad)?;
+        let bind = match host.rsplit_once(':') {
+            None => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port(host).ok_or_else(bad)?),
+            Some((addr, host_port)) => {
+                let unbracketed = addr.strip_prefix('[').and_then(|addr| addr.strip_suffix(']'));
+                let addr = match unbracketed {
+                    Some(v6) => v6.parse::<std::net::Ipv6Addr>().map(Into::into),
+                    None => addr.parse::<Ipv4Addr>().map(Into::into),
+                };
+                SocketAddr::new(addr.map_err(|_| bad())?, port(host_port).ok_or_else(bad)?)
+            }
+        };
+        Ok(Self { protocol, bind, guest: None, guest_port })
+    }
+}
+
+/// A decimal port number; signs, which `parse` accepts, are refused.
+fn port(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// Every setting of a network.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NetworkConfig {
+    /// A name for messages and for deriving hardware addresses.
+    pub name: String,
+    /// How the network meets the world.
+    pub mode: NetworkMode,
+    /// The addresses of the network; the gateway has the first.
+    pub subnet: Ipv4Network,
+    /// The gateway's hardware address; derived from the subnet when absent.
+    pub mac: Option<[u8; 6]>,
+    /// Largest IP packet, in bytes: 68 to 65,520.
+    pub mtu: u16,
+    /// Resolvers that questions go to; empty means the host's own, followed as they change.
+    pub dns: Vec<SocketAddr>,
+    /// Domain under which the gateway and the guests have names.
+    pub domain: String,
+    /// Whether the gateway's address leads to the host's loopback.
+    pub host_loopback: bool,
+    /// Ports of the host that lead to guests, from the start.
+    pub publish: Vec<PublishedPort>,
+    /// A file to capture every frame into.
+    pub pcap: Option<PathBuf>,
+}
+
+impl Default for NetworkConfig {
+    /// A NAT network 10.0.2.0/24 with MTU 1500, the host's resolvers and domain `internal`.
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            mode: NetworkMode::Nat,
+            subnet: default_subnet(),
+            mac: None,
+            mtu: 1500,
+            dns: Vec::new(),
+            domain: "internal".to_owned(),
+            host_loopback: false,
+            publish: Vec::new(),
+            pcap: None,
+        }
+    }
+}
+
+/// The network guests of user-mode stacks have known for twenty years.
+fn default_subnet() -> Ipv4Network {
+    Ipv4Network::new_checked(Ipv4Addr::new(10, 0, 2, 0), 24)
+        .unwrap_or_else(|| Ipv4Network::from(Ipv4Addr::UNSPECIFIED))
+}
+
+impl From<NetConfig> for NetworkConfig {
+    fn from(short: NetConfig) -> Self {
+        Self { mode: short.mode, mac: short.mac, mtu: short.mtu, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_ports_in_every_spelling() {
+        let parse = |text: &str| text.parse::<PublishedPort>();
+        let tcp = parse("8080:80").unwrap();
+        assert_eq!((tcp.bind, tcp.guest_port), ("0.0.0.0:8080".parse().unwrap(), 80));
+        assert_eq!(tcp.protocol, Protocol::Tcp);
+        let udp = parse("127.0.0.1:5353:53/udp").unwrap();
+        assert_eq!((udp.bind, udp.protocol), ("127.0.0.1:5353".parse().unwrap(), Protocol::Udp));
+        assert_eq!(parse("[::1]:1:2/tcp").unwrap().bind, "[::1]:1".parse().unwrap());
+        for bad in [
+            "", "80", ":80", "80:", "a:80", "80:0", "80:80/sctp", "65536:1", "+80:80", "1.2.3:1:2",
+            "::1:1:2", "1:2:3:4", "80:80/", "-1:80",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_default_subnet_is_what_it_says() {
+        assert_eq!(NetworkConfig::default().subnet.to_string(), "10.0.2.0/24");
+    }
+}

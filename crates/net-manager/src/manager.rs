@@ -1,0 +1,241 @@
+//! The handle on a network: starts its worker, asks it for things, stops it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use mio::Waker;
+use net_backend::NetworkBackend;
+use net_backend_socket::qemu_dgram::QemuDgram;
+use net_backend_socket::qemu_stream::QemuStreamListener;
+use net_backend_socket::unixgram::Unixgram;
+use net_usernet::ForwardId;
+
+use crate::config::{NetworkConfig, NetworkMode, PublishedPort};
+use crate::error::ManagerError;
+use crate::worker::{
+    Attach, AttachmentId, AttachmentInfo, Command, Listener, PublishedAs, Reply, Status, Worker,
+};
+
+/// One network: made, started, asked and stopped through this handle, from any thread.
+///
+/// Dropping it stops the network.
+#[derive(Debug)]
+pub struct NetworkManager {
+    config: NetworkConfig,
+    running: Mutex<Option<Running>>,
+}
+
+/// What a started network holds on to.
+#[derive(Debug)]
+struct Running {
+    commands: mpsc::Sender<Command>,
+    waker: Waker,
+    thread: JoinHandle<()>,
+    published: Vec<PublishedAs>,
+}
+
+impl NetworkManager {
+    /// A network that is not running yet. Takes a [`crate::NetConfig`] or a [`NetworkConfig`];
+    /// [`NetworkManager::start`] says what in it cannot work.
+    pub fn new(config: impl Into<NetworkConfig>) -> Self {
+        Self { config: config.into(), running: Mutex::new(None) }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &NetworkConfig {
+        &self.config
+    }
+
+    /// Starts the network. Its configured ports are published once the first guest is attached.
+    ///
+    /// # Errors
+    /// [`ManagerError::NeedsPrivileges`] for a mode this build cannot have,
+    /// [`ManagerError::Config`] for settings that cannot work, [`ManagerError::AlreadyRunning`].
+    pub fn start(&self) -> Result<(), ManagerError> {
+        if self.config.mode != NetworkMode::Nat {
+            return Err(ManagerError::NeedsPrivileges(self.config.mode));
+        }
+        let mut running = self.lock();
+        if running.is_some() {
+            return Err(ManagerError::AlreadyRunning);
+        }
+        let (commands, receiver) = mpsc::channel();
+        let (worker, waker) = Worker::new(&self.config, receiver)?;
+        let thread = std::thread::Builder::new()
+            .name(format!("net-{}", self.config.name))
+            .spawn(move || worker.run())
+            .map_err(ManagerError::host("start the network's thread"))?;
+        *running = Some(Running { commands, waker, thread, published: Vec::new() });
+        Ok(())
+    }
+
+    /// Whether the network runs.
+    pub fn is_running(&self) -> bool {
+        self.lock().as_ref().is_some_and(|running| !running.thread.is_finished())
+    }
+
+    /// Stops the network: sockets are closed, devices detached. Stopping twice is no error.
+    pub fn stop(&self) {
+        let Some(running) = self.lock().take() else { return };
+        // A worker that has already ended cannot be told; joining it is all that is left.
+        let _ = running.commands.send(Command::Stop);
+        let _ = running.waker.wake();
+        if running.thread.join().is_err() {
+            log::error!("the thread of network {} panicked", self.config.name);
+        }
+    }
+
+    /// Keeps an address for a guest that configures itself; no other guest gets it.
+    ///
+    /// # Errors
+    /// [`ManagerError::PoolEmpty`], [`ManagerError::NotRunning`].
+    pub fn allocate_ip(&self) -> Result<IpAddr, ManagerError> {
+        self.ask(|reply| Command::AllocateIp { reply }).map(IpAddr::V4)
+    }
+
+    /// Gives an address of [`NetworkManager::allocate_ip`] back.
+    ///
+    /// # Errors
+    /// [`ManagerError::NotRunning`].
+    pub fn release_ip(&self, ip: Ipv4Addr) -> Result<(), ManagerError> {
+        self.tell(Command::ReleaseIp { ip })
+    }
+
+    /// Attaches a device that is already open. With `mac`, its guest is known to have that hardware
+    /// address and the attachment's address from the start, DHCP or not.
+    ///
+    /// # Errors
+    /// [`ManagerError::PoolEmpty`], [`ManagerError::Backend`], [`ManagerError::NotRunning`].
+    pub fn attach(
+        &self,
+        backend: Box<dyn NetworkBackend>,
+        name: Option<&str>,
+        mac: Option<[u8; 6]>,
+    ) -> Result<AttachmentInfo, ManagerError> {
+        self.attach_any(Attach::Backend(backend), name, mac)
+    }
+
+    /// Listens on `path` for QEMU's `-netdev stream`; each connection is a guest.
+    ///
+    /// # Errors
+    /// [`ManagerError::Backend`] where the path exists, is too long or cannot be made.
+    pub fn attach_qemu_stream(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
+        let listener = Listener::QemuStream(QemuStreamListener::bind(path)?);
+        self.attach_any(Attach::Listener(listener), None, None)
+    }
+
+    /// Binds `path` for QEMU's `-netdev dgram`.
+    ///
+    /// # Errors
+    /// As [`NetworkManager::attach_qemu_stream`].
+    pub fn attach_qemu_dgram(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
+        self.attach(Box::new(QemuDgram::bind(path)?), None, None)
+    }
+
+    /// Binds `path` for vfkit, libkrun and Virtualization.framework.
+    ///
+    /// # Errors
+    /// As [`NetworkManager::attach_qemu_stream`].
+    pub fn attach_vfkit(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
+        self.attach(Box::new(Unixgram::bind(path)?), None, None)
+    }
+
+    /// Listens on `path` for bess (`SOCK_SEQPACKET`).
+    ///
+    /// # Errors
+    /// As [`NetworkManager::attach_qemu_stream`].
+    #[cfg(target_os = "linux")]
+    pub fn attach_bess(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
+        let listener = Listener::Bess(net_backend_socket::bess::BessListener::bind(path)?);
+        self.attach_any(Attach::Listener(listener), None, None)
+    }
+
+    /// Takes an attachment away; its guests lose their link.
+    ///
+    /// # Errors
+    /// [`ManagerError::NotRunning`].
+    pub fn detach(&self, id: AttachmentId) -> Result<(), ManagerError> {
+        self.ask(|reply| Command::Detach { id, reply })
+    }
+
+    /// Publishes a port of the host.
+    ///
+    /// # Errors
+    /// [`ManagerError::Publish`] where the host refuses, [`ManagerError::NoGuest`].
+    pub fn publish(&self, port: PublishedPort) -> Result<PublishedAs, ManagerError> {
+        self.ask(|reply| Command::Publish { port, reply })
+    }
+
+    /// Takes a published port back; its connections live on.
+    ///
+    /// # Errors
+    /// [`ManagerError::NotRunning`].
+    pub fn unpublish(&self, id: ForwardId) -> Result<(), ManagerError> {
+        self.tell(Command::Unpublish { id })
+    }
+
+    /// The ports of [`NetworkConfig::publish`], once they are published.
+    pub fn published(&self) -> Vec<PublishedAs> {
+        self.lock().as_ref().map(|running| running.published.clone()).unwrap_or_default()
+    }
+
+    /// What is attached and how much it has carried.
+    ///
+    /// # Errors
+    /// [`ManagerError::NotRunning`].
+    pub fn status(&self) -> Result<Status, ManagerError> {
+        self.ask(|reply| Command::Status { reply })
+    }
+
+    fn attach_any(
+        &self,
+        what: Attach,
+        name: Option<&str>,
+        mac: Option<[u8; 6]>,
+    ) -> Result<AttachmentInfo, ManagerError> {
+        let name = name.map(str::to_owned);
+        let info = self.ask(|reply| Command::Attach { what, name, mac, reply })?;
+        self.publish_configured()?;
+        Ok(info)
+    }
+
+    /// Publishes the configured ports the first time there is a guest for them.
+    fn publish_configured(&self) -> Result<(), ManagerError> {
+        if self.config.publish.is_empty() || !self.published().is_empty() {
+            return Ok(());
+        }
+        let published: Result<Vec<_>, _> =
+            self.config.publish.iter().map(|port| self.publish(port.clone())).collect();
+        if let Some(running) = self.lock().as_mut() {
+            running.published = published?;
+        }
+        Ok(())
+    }
+
+    /// Sends a command and waits for its answer.
+    fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, ManagerError> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.tell(command(reply))?;
+        answer.recv().map_err(|_| ManagerError::NotRunning)?
+    }
+
+    fn tell(&self, command: Command) -> Result<(), ManagerError> {
+        let running = self.lock();
+        let running = running.as_ref().ok_or(ManagerError::NotRunning)?;
+        running.commands.send(command).map_err(|_| ManagerError::NotRunning)?;
+        running.waker.wake().map_err(ManagerError::host("wake the network's thread"))
+    }
+
+    /// The lock guards a few pointers; a panic while it is held cannot leave them half made.
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for NetworkManager {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

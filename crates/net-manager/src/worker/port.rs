@@ -1,0 +1,145 @@
+//! A switch port: a back end, and a bounded queue of frames it has not taken yet.
+
+use std::collections::VecDeque;
+
+use net_backend::{BackendError, Capabilities, NetworkBackend, TxFrame};
+use net_datapath::pool::PacketBuf;
+use net_datapath::segment::IoSegment;
+use net_datapath::vnet::VirtioNetHdr;
+
+use super::listener::ListenerId;
+
+/// Frames a port may have waiting; past that a guest that does not read loses frames.
+const QUEUE_FRAMES: usize = 512;
+/// Bytes a port may have waiting.
+const QUEUE_BYTES: usize = 4 << 20;
+/// Past this many waiting bytes a port says it is not ready, so that relays stop before frames
+/// are lost.
+const BUSY_BYTES: usize = 1 << 20;
+/// Past this many waiting frames, likewise.
+const BUSY_FRAMES: usize = QUEUE_FRAMES / 2;
+/// Frames handed to the back end in one call.
+const BATCH: usize = 64;
+
+/// A frame waiting to be sent.
+#[derive(Debug)]
+struct Queued {
+    header: VirtioNetHdr,
+    frame: PacketBuf,
+}
+
+/// Counters of a port, from the guest's point of view.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PortStatistics {
+    /// Frames the guest sent.
+    pub sent_frames: u64,
+    /// Bytes the guest sent.
+    pub sent_bytes: u64,
+    /// Frames the guest was given.
+    pub received_frames: u64,
+    /// Bytes the guest was given.
+    pub received_bytes: u64,
+    /// Frames lost because the guest did not read and its queue was full.
+    pub queue_drops: u64,
+    /// Frames lost because no buffer was free.
+    pub pool_drops: u64,
+    /// Frames lost because they do not fit the guest's link.
+    pub oversize_drops: u64,
+}
+
+/// A port.
+pub(super) struct Port {
+    /// Away while the worker reads from it.
+    pub(super) backend: Option<Box<dyn NetworkBackend>>,
+    pub(super) capabilities: Capabilities,
+    pub(super) name: String,
+    /// The listener that made it, for connections.
+    pub(super) listener: Option<ListenerId>,
+    pub(super) statistics: PortStatistics,
+    /// On the worker's list of ports to flush.
+    pub(super) dirty: bool,
+    /// On the worker's list of ports with more to read.
+    pub(super) pending: bool,
+    /// Somebody was told that it is busy and waits for it.
+    pub(super) starved: bool,
+    queue: VecDeque<Queued>,
+    bytes: usize,
+}
+
+impl Port {
+    pub(super) fn new(
+        backend: Box<dyn NetworkBackend>,
+        name: String,
+        listener: Option<ListenerId>,
+    ) -> Self {
+        Self {
+            capabilities: backend.capabilities(),
+            backend: Some(backend),
+            name,
+            listener,
+            statistics: PortStatistics::default(),
+            dirty: false,
+            pending: false,
+            starved: false,
+            queue: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Whether relays may send more.
+    pub(super) fn is_ready(&self) -> bool {
+        self.bytes < BUSY_BYTES && self.queue.len() < BUSY_FRAMES
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Puts a frame at the end of the queue, or drops and counts it.
+    pub(super) fn enqueue(&mut self, header: VirtioNetHdr, frame: PacketBuf) {
+        if self.queue.len() >= QUEUE_FRAMES || self.bytes + frame.len() > QUEUE_BYTES {
+            self.statistics.queue_drops += 1;
+            return;
+        }
+        self.bytes += frame.len();
+        self.queue.push_back(Queued { header, frame });
+    }
+
+    /// Sends what waits until the back end takes no more.
+    pub(super) fn flush(&mut self) -> Result<(), BackendError> {
+        let Some(backend) = self.backend.as_mut() else { return Ok(()) };
+        if backend.wants_write() && !backend.flush()? {
+            return Ok(());
+        }
+        while !self.queue.is_empty() {
+            let batch = self.queue.len().min(BATCH);
+            let segments: [[IoSegment<'_>; 1]; BATCH] = std::array::from_fn(|n| {
+                [IoSegment::from(self.queue.get(n).map_or(&[][..], |queued| &queued.frame))]
+            });
+            let frames: [TxFrame<'_>; BATCH] = std::array::from_fn(|n| TxFrame {
+                header: self.queue.get(n).map_or(VirtioNetHdr::default(), |queued| queued.header),
+                segments: &segments[n],
+            });
+            let taken = backend.transmit(&frames[..batch])?;
+            for _ in 0..taken {
+                if let Some(queued) = self.queue.pop_front() {
+                    self.bytes -= queued.frame.len();
+                    self.statistics.received_frames += 1;
+                    self.statistics.received_bytes += queued.frame.len() as u64;
+                }
+            }
+            if taken < batch {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what waits: its guest is gone.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.bytes = 0;
+    }
+}

@@ -1,0 +1,292 @@
+//! All ports of a network, and the buffers their frames wait in.
+
+use std::os::fd::AsRawFd;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use net_backend::{BackendError, NetworkBackend, TxFrame};
+use net_datapath::gso;
+use net_datapath::packet::ZeroCopyPacket;
+use net_datapath::pool::{PacketBuf, PacketPool, PoolConfig, PoolError};
+use net_datapath::segment::IoSegment;
+use net_datapath::vnet::VirtioNetHdr;
+use net_wire::ethernet;
+use slab::Slab;
+
+use super::listener::ListenerId;
+use super::pcap::Capture;
+use super::port::Port;
+use super::token;
+
+/// Number of a port: 0 is the gateway, guests count from 1.
+pub(super) type PortId = u32;
+/// The gateway's port.
+pub(super) const GATEWAY: PortId = 0;
+/// Ports of one network.
+pub(super) const MAX_PORTS: usize = 1024;
+
+/// Room in front of a packet for its Ethernet header, a VLAN tag and alignment.
+const HEADROOM: usize = 64;
+/// Content of a small buffer: a frame of MTU 1500 and some.
+const SMALL: usize = 2048 - HEADROOM;
+/// Content of a large buffer: the largest IP packet with its Ethernet header.
+const LARGE: usize = 65_536 + ethernet::HEADER_LEN + ethernet::VLAN_TAG_LEN;
+const SMALL_BUFFERS: usize = 8192;
+const LARGE_BUFFERS: usize = 512;
+
+/// The ports.
+pub(super) struct Ports {
+    slab: Slab<Port>,
+    small: PacketPool,
+    large: PacketPool,
+    dirty: Vec<PortId>,
+    /// Ports whose back end failed while it was written to.
+    failed: Vec<(PortId, BackendError)>,
+    capture: Option<Capture>,
+    mtu: u16,
+}
+
+impl Ports {
+    pub(super) fn new(mtu: u16, capture: Option<Capture>) -> Result<Self, PoolError> {
+        let pool = |buffers, content| {
+            PacketPool::new(PoolConfig { buffers, buffer_size: content + HEADROOM, headroom: HEADROOM })
+        };
+        Ok(Self {
+            slab: Slab::new(),
+            small: pool(SMALL_BUFFERS, SMALL)?,
+            large: pool(LARGE_BUFFERS, LARGE)?,
+            dirty: Vec::new(),
+            failed: Vec::new(),
+            capture,
+            mtu,
+        })
+    }
+
+    /// Adds a port and registers it; `None` where there are too many.
+    pub(super) fn add(
+        &mut self,
+        mut backend: Box<dyn NetworkBackend>,
+        name: String,
+        listener: Option<ListenerId>,
+        registry: &Registry,
+    ) -> Result<PortId, BackendError> {
+        if self.slab.len() >= MAX_PORTS {
+            return Err(BackendError::Unsupported("more than 1024 ports on one network"));
+        }
+        let offloads = backend.capabilities().offloads;
+        backend.set_offloads(offloads)?;
+        let entry = self.slab.vacant_entry();
+        let id = entry.key() as PortId + 1;
+        if let Some(fd) = backend.source() {
+            registry
+                .register(
+                    &mut SourceFd(&fd.as_raw_fd()),
+                    token::port(id),
+                    Interest::READABLE | Interest::WRITABLE,
+                )
+                .map_err(|err| BackendError::host("register a port for events", err))?;
+        }
+        entry.insert(Port::new(backend, name, listener));
+        Ok(id)
+    }
+
+    /// Removes a port and what waits for it.
+    pub(super) fn remove(&mut self, id: PortId, registry: &Registry) -> Option<Port> {
+        let mut port = self.slab.try_remove((id as usize).checked_sub(1)?)?;
+        port.clear();
+        if let Some(fd) = port.backend.as_ref().and_then(|backend| backend.source()) {
+            // The descriptor is closed right after; a failure changes nothing.
+            let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        }
+        Some(port)
+    }
+
+    pub(super) fn get(&self, id: PortId) -> Option<&Port> {
+        self.slab.get((id as usize).checked_sub(1)?)
+    }
+
+    pub(super) fn get_mut(&mut self, id: PortId) -> Option<&mut Port> {
+        self.slab.get_mut((id as usize).checked_sub(1)?)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (PortId, &Port)> {
+        self.slab.iter().map(|(key, port)| (key as PortId + 1, port))
+    }
+
+    /// An empty buffer with room for `len` bytes behind its headroom.
+    pub(super) fn buffer(&self, len: usize) -> Option<PacketBuf> {
+        if len <= SMALL
+            && let Some(buffer) = self.small.alloc()
+        {
+            return Some(buffer);
+        }
+        (len <= LARGE).then(|| self.large.alloc())?
+    }
+
+    /// Writes a frame into the capture, if there is one.
+    pub(super) fn capture(&mut self, segments: &[IoSegment<'_>]) {
+        if let Some(capture) = &mut self.capture {
+            capture.frame(segments);
+        }
+    }
+
+    /// Queues a complete frame for a port, cutting or completing it where the port cannot.
+    pub(super) fn send(&mut self, id: PortId, header: VirtioNetHdr, frame: PacketBuf) {
+        self.capture(&[IoSegment::from(&frame[..])]);
+        let Some(offloads) = self.get(id).map(|port| port.capabilities.offloads) else { return };
+        if offloads.allow_tx(&header) {
+            self.enqueue(id, header, frame);
+        } else if header.is_gso() {
+            self.segment(id, &header, &frame);
+        } else {
+            let mut frame = frame;
+            if gso::complete_checksum(&mut frame, &header).is_ok() {
+                self.enqueue(id, VirtioNetHdr::default(), frame);
+            }
+        }
+    }
+
+    /// Copies a lent frame into the queue of a port.
+    pub(super) fn copy(&mut self, id: PortId, packet: &ZeroCopyPacket<'_>) {
+        let Some(port) = self.get(id) else { return };
+        let header = *packet.vnet();
+        if header.is_gso() && !port.capabilities.offloads.allow_tx(&header) {
+            self.capture(&packet.frame_segments());
+            let mut whole = Vec::with_capacity(packet.len());
+            whole.resize(packet.len(), 0);
+            packet.copy_range(0, &mut whole);
+            self.segment(id, &header, &whole);
+            return;
+        }
+        let Some(mut frame) = self.buffer(packet.len()) else {
+            if let Some(port) = self.get_mut(id) {
+                port.statistics.pool_drops += 1;
+            }
+            return;
+        };
+        let room = &mut frame.spare_mut()[..packet.len()];
+        packet.copy_range(0, room);
+        if frame.set_len(packet.len()).is_some() {
+            self.send(id, header, frame);
+        }
+    }
+
+    /// Sends lent frames straight to a port: no copy, unless it cannot take them as they are or
+    /// does not take all of them now.
+    pub(super) fn forward(&mut self, id: PortId, packets: &[ZeroCopyPacket<'_>]) {
+        let direct = self.get(id).is_some_and(|port| {
+            port.is_idle()
+                && port.backend.is_some()
+                && packets.iter().all(|packet| port.capabilities.offloads.allow_tx(packet.vnet()))
+        });
+        let mut sent = 0;
+        if direct {
+            let lists: Vec<_> = packets.iter().map(ZeroCopyPacket::frame_segments).collect();
+            let frames: Vec<_> = packets
+                .iter()
+                .zip(&lists)
+                .map(|(packet, segments)| TxFrame { header: *packet.vnet(), segments })
+                .collect();
+            for list in &lists {
+                self.capture(list);
+            }
+            let Some(port) = self.get_mut(id) else { return };
+            let Some(backend) = port.backend.as_mut() else { return };
+            match backend.transmit(&frames) {
+                Ok(taken) => {
+                    sent = taken;
+                    port.statistics.received_frames += taken as u64;
+                    port.statistics.received_bytes +=
+                        packets[..taken].iter().map(|packet| packet.len() as u64).sum::<u64>();
+                }
+                Err(err) => {
+                    self.failed.push((id, err));
+                    return;
+                }
+            }
+        }
+        for packet in &packets[sent..] {
+            self.copy(id, packet);
+        }
+    }
+
+    /// Cuts a super-frame into frames of the network's MTU and queues them.
+    fn segment(&mut self, id: PortId, header: &VirtioNetHdr, frame: &[u8]) {
+        let Ok(mut segmenter) = gso::Segmenter::new(frame, header) else {
+            if let Some(port) = self.get_mut(id) {
+                port.statistics.oversize_drops += 1;
+            }
+            return;
+        };
+        loop {
+            let Some(mut buffer) = self.buffer(segmenter.max_frame_len()) else {
+                if let Some(port) = self.get_mut(id) {
+                    port.statistics.pool_drops += 1;
+                }
+                return;
+            };
+            let Some(len) = segmenter.next_into(buffer.spare_mut()) else { return };
+            if buffer.set_len(len).is_some() {
+                self.enqueue(id, VirtioNetHdr::default(), buffer);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, id: PortId, header: VirtioNetHdr, frame: PacketBuf) {
+        let largest = usize::from(self.mtu) + ethernet::HEADER_LEN + ethernet::VLAN_TAG_LEN;
+        let Some(port) = self.get_mut(id) else { return };
+        if !header.is_gso() && frame.len() > largest {
+            port.statistics.oversize_drops += 1;
+            return;
+        }
+        port.enqueue(header, frame);
+        if !port.dirty {
+            port.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Marks a port that takes frames again.
+    pub(super) fn mark_dirty(&mut self, id: PortId) {
+        if let Some(port) = self.get_mut(id)
+            && !port.dirty
+        {
+            port.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Whether a port waits to be flushed.
+    pub(super) fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Hands every waiting frame to its back end; gives back the ports that have room again after
+    /// somebody was told that they had none.
+    pub(super) fn flush(&mut self, ready: &mut Vec<PortId>) {
+        while let Some(id) = self.dirty.pop() {
+            let Some(port) = self.get_mut(id) else { continue };
+            port.dirty = false;
+            let result = port.flush();
+            if port.starved && port.is_ready() {
+                port.starved = false;
+                ready.push(id);
+            }
+            if let Err(err) = result {
+                self.failed.push((id, err));
+            }
+        }
+    }
+
+    /// The ports whose back end has failed since the last call.
+    pub(super) fn take_failed(&mut self) -> Vec<(PortId, BackendError)> {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// Before the worker sleeps: lets readers of the capture see it.
+    pub(super) fn before_sleep(&mut self) {
+        if let Some(capture) = &mut self.capture {
+            capture.flush();
+        }
+    }
+}
