@@ -53,6 +53,12 @@ struct Case {
     run: fn(&Context, &mut Checks),
 }
 
+impl Case {
+    const fn new(group: &'static str, name: &'static str, run: fn(&Context, &mut Checks)) -> Self {
+        Self { group, name, run }
+    }
+}
+
 /// What a test is given.
 struct Context {
     world: World,
@@ -228,11 +234,18 @@ fn run_case(case: &Case, context: &Context, group: &mut Group) {
         match done {
             Ok(()) => group.passed += 1,
             Err(why) => {
-                let first = why.lines().next().unwrap_or_default().to_owned();
-                group.failed.push((format!("{}: {step}", case.name), first));
+                group
+                    .failed
+                    .push((format!("{}: {step}", case.name), one_line(&why)));
             }
         }
     }
+}
+
+/// The beginning of a reason, as the table has room for; all of it was shown as it happened.
+fn one_line(why: &str) -> String {
+    let line = why.lines().map(str::trim).collect::<Vec<_>>().join(" | ");
+    line.chars().take(300).collect()
 }
 
 fn indent(text: &str) -> String {

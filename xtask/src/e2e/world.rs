@@ -32,6 +32,25 @@ impl Namespace {
     fn new(log: &Path) -> Result<Self> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--net", "--mount"]);
+        Self::hold(command, log)
+    }
+
+    /// As an ordinary user makes one: with a user namespace, in which they are root.
+    fn new_ordinary(log: &Path) -> Result<Self> {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups"]);
+        command.args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--user",
+            "--map-root-user",
+        ]);
+        command.args(["--net", "--mount"]);
+        Self::hold(command, log)
+    }
+
+    fn hold(mut command: Command, log: &Path) -> Result<Self> {
         // The echo comes from inside: the namespaces exist once it is written.
         command.args(["sh", "-c", "echo ready; exec sleep infinity"]);
         let mut holder = Proc::spawn(&mut command, log)?;
@@ -66,7 +85,8 @@ impl Namespace {
         command
     }
 
-    fn pid(&self) -> String {
+    /// The process that holds it.
+    pub(crate) fn pid(&self) -> String {
         self.holder.pid().to_string()
     }
 }
@@ -168,6 +188,19 @@ impl World {
             servers,
             logs,
         })
+    }
+
+    /// One more namespace, empty: root's, or an ordinary user's.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub(crate) fn namespace(&self, ordinary: bool) -> Result<Namespace> {
+        let log = self.log("namespace");
+        if ordinary {
+            Namespace::new_ordinary(&log)
+        } else {
+            Namespace::new(&log)
+        }
     }
 
     /// A path for one more log.

@@ -12,61 +12,18 @@ use crate::e2e::{Case, Checks, Context, ensure};
 const GROUP: &str = "e2e run";
 
 pub(in crate::e2e) const CASES: &[Case] = &[
-    Case {
-        group: GROUP,
-        name: "bad_input",
-        run: bad_input,
-    },
-    Case {
-        group: GROUP,
-        name: "doctor",
-        run: doctor,
-    },
-    Case {
-        group: GROUP,
-        name: "ordinary_user",
-        run: ordinary_user,
-    },
-    Case {
-        group: GROUP,
-        name: "exit_status",
-        run: exit_status,
-    },
-    Case {
-        group: GROUP,
-        name: "names",
-        run: names,
-    },
-    Case {
-        group: GROUP,
-        name: "echo_outside",
-        run: echo_outside,
-    },
-    Case {
-        group: GROUP,
-        name: "transfers",
-        run: transfers,
-    },
-    Case {
-        group: GROUP,
-        name: "refused_at_once",
-        run: refused_at_once,
-    },
-    Case {
-        group: GROUP,
-        name: "published_ports",
-        run: published_ports,
-    },
-    Case {
-        group: GROUP,
-        name: "host_loopback",
-        run: host_loopback,
-    },
-    Case {
-        group: GROUP,
-        name: "demo",
-        run: demo,
-    },
+    Case::new(GROUP, "bad_input", bad_input),
+    Case::new(GROUP, "doctor", doctor),
+    Case::new(GROUP, "ordinary_user", ordinary_user),
+    Case::new(GROUP, "capture", capture),
+    Case::new(GROUP, "exit_status", exit_status),
+    Case::new(GROUP, "names", names),
+    Case::new(GROUP, "echo_outside", echo_outside),
+    Case::new(GROUP, "transfers", transfers),
+    Case::new(GROUP, "refused_at_once", refused_at_once),
+    Case::new(GROUP, "published_ports", published_ports),
+    Case::new(GROUP, "host_loopback", host_loopback),
+    Case::new(GROUP, "demo", demo),
 ];
 
 /// How many bytes a transfer has.
@@ -132,6 +89,38 @@ fn ordinary_user(context: &Context, checks: &mut Checks) {
         let out = script(world, &options, "ip addr; cat /etc/resolv.conf", SHORT)?;
         for part in ["10.77.0.", "mtu 1400", "lab.test"] {
             ensure(out.contains(part), || format!("no {part:?} in:\n{out}"))?;
+        }
+        Ok(())
+    });
+}
+
+fn capture(context: &Context, checks: &mut Checks) {
+    checks.step("every frame, both ways", || {
+        let path = context.world.dir.join("frames.pcap");
+        let shown = path.display().to_string();
+        script(
+            &context.world,
+            &["--pcap", &shown],
+            "ping -c1 gateway.internal",
+            SHORT,
+        )?;
+        let bytes = std::fs::read(&path).map_err(|e| format!("{shown}: {e}"))?;
+        // Microseconds or nanoseconds, in the order of the machine's bytes.
+        let magic = bytes
+            .get(..4)
+            .and_then(|b| b.try_into().ok())
+            .map(u32::from_ne_bytes);
+        ensure(matches!(magic, Some(0xa1b2_c3d4 | 0xa1b2_3c4d)), || {
+            format!("magic {magic:x?}")
+        })?;
+        // Ethernet, IPv4, ICMP echo request and reply: type and code behind a plain header.
+        for kind in [8u8, 0] {
+            let echo = bytes
+                .windows(36)
+                .any(|w| w[12..15] == [8, 0, 0x45] && w[23] == 1 && w[34..36] == [kind, 0]);
+            ensure(echo, || {
+                format!("no echo of type {kind} in {} bytes", bytes.len())
+            })?;
         }
         Ok(())
     });

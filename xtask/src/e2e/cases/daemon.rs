@@ -5,33 +5,26 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Result;
-use crate::e2e::proc::Proc;
-use crate::e2e::serve::HTTP_PORT;
+use crate::e2e::body::{Body, sha256};
+use crate::e2e::proc::{self, Proc};
+use crate::e2e::serve::{HTTP_PORT, dns};
 use crate::e2e::world::{OUTSIDE, World};
 use crate::e2e::{Case, Checks, Context, ensure};
 
 const GROUP: &str = "e2e up";
 
 pub(in crate::e2e) const CASES: &[Case] = &[
-    Case {
-        group: GROUP,
-        name: "ready_and_gone",
-        run: ready_and_gone,
-    },
-    Case {
-        group: GROUP,
-        name: "idle",
-        run: idle,
-    },
-    Case {
-        group: GROUP,
-        name: "stalled",
-        run: stalled,
-    },
+    Case::new(GROUP, "ready_and_gone", ready_and_gone),
+    Case::new(GROUP, "idle", idle),
+    Case::new(GROUP, "stalled", stalled),
+    Case::new(GROUP, "namespace_of_root", |c, k| namespace(c, k, false)),
+    Case::new(GROUP, "namespace_of_a_user", |c, k| namespace(c, k, true)),
 ];
 
 /// Time for `up` to be ready.
 const READY: Duration = Duration::from_secs(10);
+/// Time for a small transfer.
+const LONG: Duration = Duration::from_secs(60);
 
 /// A daemon with its sockets.
 pub(in crate::e2e) struct Daemon {
@@ -132,6 +125,56 @@ fn stalled(context: &Context, checks: &mut Checks) {
         ensure(used <= IDLE_TICKS + 1, || {
             format!("{used} ticks in {} s", WATCH.as_secs())
         })
+    });
+}
+
+/// `up --netns PID`: a namespace that somebody else made joins the network.
+fn namespace(context: &Context, checks: &mut Checks, ordinary: bool) {
+    let world = &context.world;
+    let log = world.log("up-netns");
+    let started = checks.step("the network is up", || {
+        let guest = world.namespace(ordinary)?;
+        let mut command = if ordinary {
+            world.host.ordinary(&world.program)
+        } else {
+            world.host.command(&world.program)
+        };
+        let mut up = Proc::spawn(command.args(["up", "--netns", &guest.pid()]), &log)?;
+        up.wait_until(READY, |out| out.contains(&guest.pid()))?;
+        Ok((guest, up))
+    });
+    let Some((guest, mut up)) = started else {
+        return;
+    };
+    checks.log(&log);
+    let inside = |script: &str| {
+        let mut command = guest.command("sh");
+        let done = proc::run(command.args(["-c", script]), &world.log("inside"), LONG)?;
+        ensure(done.status == 0, || {
+            format!("`{script}` ended with {}: {}", done.status, done.output)
+        })?;
+        Ok(done.output)
+    };
+    checks.step("address and route are there", || {
+        let out = inside("ip addr; ip route")?;
+        ensure(out.contains("default via"), || out.clone())
+    });
+    checks.step("ping of the gateway", || {
+        inside("ping -c2 -i0.2 -W2 $(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p')")
+    });
+    checks.step("download of 8 MiB", || {
+        let (digest, _) = sha256(Body::new(8 << 20))?;
+        // The resolver of a namespace is a file, and so not a matter of the network's.
+        let url = World::body_url(8 << 20).replace(dns::ZONE, OUTSIDE);
+        let out = inside(&format!("busybox wget -q -O - {url} | sha256sum"))?;
+        ensure(out.contains(&digest), || {
+            format!("wanted {digest}, the guest has {out}")
+        })
+    });
+    checks.step("ends on SIGTERM", || {
+        up.signal("TERM");
+        let status = up.wait(Duration::from_secs(5))?;
+        ensure(status == 0, || format!("status {status}: {}", up.output()))
     });
 }
 

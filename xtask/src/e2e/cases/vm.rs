@@ -15,31 +15,13 @@ use crate::e2e::{Case, Checks, Context, ensure};
 const GROUP: &str = "e2e vm";
 
 pub(in crate::e2e) const CASES: &[Case] = &[
-    Case {
-        group: GROUP,
-        name: "vm_stream",
-        run: |c, k| session(c, k, "--qemu-stream"),
-    },
-    Case {
-        group: GROUP,
-        name: "vm_dgram",
-        run: |c, k| session(c, k, "--qemu-dgram"),
-    },
-    Case {
-        group: GROUP,
-        name: "vm_two_guests",
-        run: two_guests,
-    },
-    Case {
-        group: GROUP,
-        name: "vm_killed_in_mid_flow",
-        run: killed_in_mid_flow,
-    },
-    Case {
-        group: GROUP,
-        name: "vm_under_qemu_command",
-        run: under_qemu_command,
-    },
+    Case::new(GROUP, "vm_stream", |c, k| session(c, k, "--qemu-stream")),
+    Case::new(GROUP, "vm_dgram", |c, k| session(c, k, "--qemu-dgram")),
+    // QEMU's datagrams are what vfkit sends behind its greeting.
+    Case::new(GROUP, "vm_vfkit", |c, k| session(c, k, "--vfkit")),
+    Case::new(GROUP, "vm_two_guests", two_guests),
+    Case::new(GROUP, "vm_killed_in_mid_flow", killed_in_mid_flow),
+    Case::new(GROUP, "vm_under_qemu_command", under_qemu_command),
 ];
 
 /// Time for something small, on a guest in software emulation.
@@ -51,7 +33,7 @@ const LONG: Duration = Duration::from_secs(180);
 fn netdev(kind: &str, path: &Path) -> String {
     let path = path.display();
     match kind {
-        "--qemu-dgram" => format!(
+        "--qemu-dgram" | "--vfkit" => format!(
             "dgram,id=n0,local.type=unix,local.path={path}.guest,remote.type=unix,remote.path={path}"
         ),
         _ => format!("stream,id=n0,addr.type=unix,addr.path={path}"),
