@@ -78,10 +78,7 @@ pub(crate) fn is_guest_source(config: &Config, src: IpAddr) -> bool {
         && match src {
             IpAddr::V4(v4) => {
                 let first = v4.octets()[0];
-                first != 0
-                    && first != 127
-                    && first < 224
-                    && config.subnet.broadcast() != Some(v4)
+                first != 0 && first != 127 && first < 224 && config.subnet.broadcast() != Some(v4)
             }
             IpAddr::V6(v6) => {
                 v6.segments()[..6] != [0; 6] && v6.to_ipv4_mapped().is_none() && !v6.is_multicast()
@@ -102,6 +99,15 @@ pub(crate) fn as_seen_by_guest(config: &Config, peer: SocketAddr) -> Option<Sock
     Some(SocketAddr::new(config.gateway_like(ip)?, peer.port()))
 }
 
+/// The address of a peer as the guest sees it; `None` for peers that the guest could never have
+/// written to, so that nobody poses as a neighbour or as the host.
+pub(crate) fn visible_peer(config: &Config, peer: SocketAddr) -> Option<SocketAddr> {
+    let seen = as_seen_by_guest(config, peer)?;
+    let from_gateway = config.is_gateway(seen.ip()) && peer.ip().to_canonical().is_loopback();
+    let outside = route(config, seen.ip()) == Route::Host(seen.ip());
+    (from_gateway || outside).then_some(seen)
+}
+
 /// Whether the guest can answer a client at its real address: it must be one that the guest
 /// sends through the gateway.
 pub(crate) fn can_appear_as_itself(config: &Config, client: IpAddr, guest: IpAddr) -> bool {
@@ -114,7 +120,10 @@ mod tests {
     use crate::Subnet;
 
     fn config(host_loopback: bool) -> Config {
-        let subnet = Subnet { addr: Ipv4Addr::new(10, 0, 2, 0), prefix: 24 };
+        let subnet = Subnet {
+            addr: Ipv4Addr::new(10, 0, 2, 0),
+            prefix: 24,
+        };
         let mut config = Config::new(Ipv4Addr::new(10, 0, 2, 1), subnet, [0; 16]);
         config.gateway6 = Some("fd00::1".parse().unwrap());
         config.host_loopback = host_loopback;
@@ -128,9 +137,21 @@ mod tests {
     #[test]
     fn no_trick_reaches_the_host_itself() {
         for text in [
-            "127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "240.0.0.1", "254.1.1.1",
-            "169.254.169.254", "169.254.0.1", "::", "::1", "::7f00:1", "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1", "fe80::1", "fd00:ec2::254",
+            "127.0.0.1",
+            "127.255.255.254",
+            "0.0.0.0",
+            "0.1.2.3",
+            "240.0.0.1",
+            "254.1.1.1",
+            "169.254.169.254",
+            "169.254.0.1",
+            "::",
+            "::1",
+            "::7f00:1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "fe80::1",
+            "fd00:ec2::254",
         ] {
             assert_eq!(route_of(text, false), Route::Forbidden, "{text}");
             assert_eq!(route_of(text, true), Route::Forbidden, "{text}");
@@ -141,16 +162,38 @@ mod tests {
     fn the_gateway_leads_to_loopback_only_when_asked() {
         assert_eq!(route_of("10.0.2.1", false), Route::Gateway);
         assert_eq!(route_of("fd00::1", false), Route::Gateway);
-        assert_eq!(route_of("10.0.2.1", true), Route::Host("127.0.0.1".parse().unwrap()));
-        assert_eq!(route_of("fd00::1", true), Route::Host("::1".parse().unwrap()));
+        assert_eq!(
+            route_of("10.0.2.1", true),
+            Route::Host("127.0.0.1".parse().unwrap())
+        );
+        assert_eq!(
+            route_of("fd00::1", true),
+            Route::Host("::1".parse().unwrap())
+        );
     }
 
     #[test]
     fn the_rest_of_the_world_is_reached_as_it_is() {
-        for text in ["192.0.2.1", "10.0.3.1", "223.255.255.255", "2001:db8::1", "fd12::1"] {
-            assert_eq!(route_of(text, false), Route::Host(text.parse().unwrap()), "{text}");
+        for text in [
+            "192.0.2.1",
+            "10.0.3.1",
+            "223.255.255.255",
+            "2001:db8::1",
+            "fd12::1",
+        ] {
+            assert_eq!(
+                route_of(text, false),
+                Route::Host(text.parse().unwrap()),
+                "{text}"
+            );
         }
-        for text in ["224.0.0.251", "239.1.1.1", "255.255.255.255", "10.0.2.255", "ff02::fb"] {
+        for text in [
+            "224.0.0.251",
+            "239.1.1.1",
+            "255.255.255.255",
+            "10.0.2.255",
+            "ff02::fb",
+        ] {
             assert_eq!(route_of(text, true), Route::Multicast, "{text}");
         }
         assert_eq!(route_of("10.0.2.77", true), Route::Local);
@@ -159,9 +202,19 @@ mod tests {
     #[test]
     fn sources_that_no_guest_may_have() {
         let config = config(false);
-        for text in ["10.0.2.1", "0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "10.0.2.255",
-            "::", "::1", "::ffff:1.2.3.4", "ff02::1", "fd00::1"]
-        {
+        for text in [
+            "10.0.2.1",
+            "0.0.0.0",
+            "127.0.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "10.0.2.255",
+            "::",
+            "::1",
+            "::ffff:1.2.3.4",
+            "ff02::1",
+            "fd00::1",
+        ] {
             assert!(!is_guest_source(&config, text.parse().unwrap()), "{text}");
         }
         for text in ["10.0.2.15", "192.0.2.9", "fd00::2", "fe80::2"] {
@@ -173,19 +226,55 @@ mod tests {
     fn loopback_peers_show_the_gateway_or_nothing() {
         let peer = "127.0.0.1:53".parse().unwrap();
         assert_eq!(as_seen_by_guest(&config(false), peer), None);
-        assert_eq!(as_seen_by_guest(&config(true), peer), Some("10.0.2.1:53".parse().unwrap()));
+        assert_eq!(
+            as_seen_by_guest(&config(true), peer),
+            Some("10.0.2.1:53".parse().unwrap())
+        );
         let mapped = "[::ffff:192.0.2.1]:53".parse().unwrap();
-        assert_eq!(as_seen_by_guest(&config(true), mapped), Some("192.0.2.1:53".parse().unwrap()));
+        assert_eq!(
+            as_seen_by_guest(&config(true), mapped),
+            Some("192.0.2.1:53".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn nobody_outside_poses_as_a_neighbour_or_the_host() {
+        let visible = |text: &str| visible_peer(&config(false), text.parse().unwrap());
+        for text in [
+            "127.0.0.1:1",
+            "10.0.2.1:53",
+            "10.0.2.7:1",
+            "169.254.1.1:1",
+            "[fe80::1]:1",
+        ] {
+            assert_eq!(visible(text), None, "{text}");
+        }
+        assert_eq!(
+            visible("192.0.2.1:53"),
+            Some("192.0.2.1:53".parse().unwrap())
+        );
+        // The gateway's own address on the host's network is not the gateway.
+        assert_eq!(
+            visible_peer(&config(true), "10.0.2.1:53".parse().unwrap()),
+            None
+        );
     }
 
     #[test]
     fn clients_that_the_guest_cannot_route_to_need_another_address() {
         let config = config(true);
         let guest = "10.0.2.15".parse().unwrap();
-        for (client, own) in
-            [("192.0.2.1", true), ("127.0.0.1", false), ("10.0.2.7", false), ("2001:db8::1", false)]
-        {
-            assert_eq!(can_appear_as_itself(&config, client.parse().unwrap(), guest), own, "{client}");
+        for (client, own) in [
+            ("192.0.2.1", true),
+            ("127.0.0.1", false),
+            ("10.0.2.7", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(
+                can_appear_as_itself(&config, client.parse().unwrap(), guest),
+                own,
+                "{client}"
+            );
         }
     }
 }

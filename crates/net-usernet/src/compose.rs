@@ -43,15 +43,31 @@ pub(crate) fn ip_header(
                 return None;
             }
             // An atomic packet: the identification says nothing (RFC 6864, section 4.1).
-            Ipv4Repr { src, dst, protocol, ttl, tos: 0, id: 0, dont_fragment: true, payload_len }
-                .emit(out);
+            Ipv4Repr {
+                src,
+                dst,
+                protocol,
+                ttl,
+                tos: 0,
+                id: 0,
+                dont_fragment: true,
+                payload_len,
+            }
+            .emit(out);
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             if payload_len > usize::from(u16::MAX) {
                 return None;
             }
-            Ipv6Repr { src, dst, next_header: protocol, hop_limit: ttl, traffic_class: 0, payload_len }
-                .emit(out);
+            Ipv6Repr {
+                src,
+                dst,
+                next_header: protocol,
+                hop_limit: ttl,
+                traffic_class: 0,
+                payload_len,
+            }
+            .emit(out);
         }
         _ => return None,
     }
@@ -160,7 +176,12 @@ impl IcmpError {
 
     /// The time to live ran out on the way.
     pub(crate) const fn ttl_exceeded(v6: bool) -> Self {
-        Self::of(v6, (icmpv4::TIME_EXCEEDED, 0), (icmpv6::TIME_EXCEEDED, 0), 0)
+        Self::of(
+            v6,
+            (icmpv4::TIME_EXCEEDED, 0),
+            (icmpv6::TIME_EXCEEDED, 0),
+            0,
+        )
     }
 
     /// Whether a host may tell a guest this at all: errors only, never redirects or the obsolete
@@ -201,27 +222,45 @@ pub(crate) fn icmp_error(
     icmp(out, src, dst, error, quote)
 }
 
-/// Writes a whole ICMP message with any data: errors and echo replies alike.
-pub(crate) fn icmp(
-    out: &mut [u8],
+/// Writes a whole ICMP message with any data.
+fn icmp(out: &mut [u8], src: IpAddr, dst: IpAddr, header: IcmpError, data: &[u8]) -> Option<usize> {
+    let protocol = if src.is_ipv6() {
+        ip_proto::ICMPV6
+    } else {
+        ip_proto::ICMP
+    };
+    let len = icmpv4::HEADER_LEN + data.len();
+    let ip_len = ip_header(out, src, dst, protocol, DEFAULT_TTL, len)?;
+    icmp_message(out.get_mut(ip_len..ip_len + len)?, src, dst, header, data)?;
+    Some(ip_len + len)
+}
+
+/// Writes an ICMP message, without the IP header, over all of `message`.
+pub(crate) fn icmp_message(
+    message: &mut [u8],
     src: IpAddr,
     dst: IpAddr,
     header: IcmpError,
     data: &[u8],
-) -> Option<usize> {
-    let v6 = src.is_ipv6();
-    let protocol = if v6 { ip_proto::ICMPV6 } else { ip_proto::ICMP };
-    let len = icmpv4::HEADER_LEN + data.len();
-    let ip_len = ip_header(out, src, dst, protocol, DEFAULT_TTL, len)?;
-    let message = out.get_mut(ip_len..ip_len + len)?;
-    message[icmpv4::HEADER_LEN..].copy_from_slice(data);
+) -> Option<()> {
     let IcmpError { kind, code, rest } = header;
-    if v6 {
-        icmpv6::emit(message, kind, code, rest, pseudo_header(src, dst, protocol, len)?);
+    let len = message.len();
+    if len != icmpv4::HEADER_LEN + data.len() {
+        return None;
+    }
+    message[icmpv4::HEADER_LEN..].copy_from_slice(data);
+    if src.is_ipv6() {
+        icmpv6::emit(
+            message,
+            kind,
+            code,
+            rest,
+            pseudo_header(src, dst, ip_proto::ICMPV6, len)?,
+        );
     } else {
         icmpv4::emit(message, kind, code, rest);
     }
-    Some(ip_len + len)
+    Some(())
 }
 
 #[cfg(test)]
@@ -240,7 +279,10 @@ mod tests {
     #[test]
     fn udp_packets_of_both_families_verify() {
         let mut out = [0u8; 100];
-        for (src, dst) in [("192.0.2.1:53", "10.0.2.15:4000"), ("[2001:db8::1]:53", "[fd00::2]:4000")] {
+        for (src, dst) in [
+            ("192.0.2.1:53", "10.0.2.15:4000"),
+            ("[2001:db8::1]:53", "[fd00::2]:4000"),
+        ] {
             let (src, dst) = (addr(src), addr(dst));
             let len = udp(&mut out, src, dst, 60, b"hello", false).unwrap();
             let (payload, ttl) = match src.ip() {
@@ -249,7 +291,10 @@ mod tests {
                     assert!(packet.verify_header_checksum());
                     (&out[20..len], packet.ttl())
                 }
-                IpAddr::V6(_) => (&out[40..len], Ipv6Packet::parse(&out[..len]).unwrap().hop_limit()),
+                IpAddr::V6(_) => (
+                    &out[40..len],
+                    Ipv6Packet::parse(&out[..len]).unwrap().hop_limit(),
+                ),
             };
             assert_eq!(ttl, 60);
             let datagram = UdpDatagram::parse(payload).unwrap();
@@ -268,7 +313,11 @@ mod tests {
         let finished = checksum::sum(&out[20..len]).finish_udp();
         out[26..28].copy_from_slice(&finished.to_be_bytes());
         let pseudo = pseudo_header(src.ip(), dst.ip(), ip_proto::UDP, len - 20).unwrap();
-        assert!(UdpDatagram::parse(&out[20..len]).unwrap().verify_checksum(pseudo));
+        assert!(
+            UdpDatagram::parse(&out[20..len])
+                .unwrap()
+                .verify_checksum(pseudo)
+        );
     }
 
     /// Sweeps the MTU over the error: never longer than the link, never past the quote.
@@ -276,7 +325,10 @@ mod tests {
     fn an_error_never_passes_the_mtu() {
         let quote = [0x45u8; 2000];
         let mut out = [0u8; 2000];
-        for (src, dst, limit) in [("192.0.2.1", "10.0.2.15", 576), ("2001:db8::1", "fd00::2", 1280)] {
+        for (src, dst, limit) in [
+            ("192.0.2.1", "10.0.2.15", 576),
+            ("2001:db8::1", "fd00::2", 1280),
+        ] {
             let (src, dst): (IpAddr, IpAddr) = (src.parse().unwrap(), dst.parse().unwrap());
             let v6 = src.is_ipv6();
             for mtu in 68..1600usize {
@@ -284,7 +336,15 @@ mod tests {
                 let len = icmp_error(&mut out, src, dst, error, &quote, mtu).unwrap();
                 assert_eq!(len, mtu.min(limit));
             }
-            let len = icmp_error(&mut out, src, dst, IcmpError::too_big(v6, 1400), &quote[..28], 1500).unwrap();
+            let len = icmp_error(
+                &mut out,
+                src,
+                dst,
+                IcmpError::too_big(v6, 1400),
+                &quote[..28],
+                1500,
+            )
+            .unwrap();
             let message = &out[ip_header_len(src)..len];
             if v6 {
                 let pseudo = pseudo_header(src, dst, ip_proto::ICMPV6, message.len()).unwrap();
@@ -304,19 +364,36 @@ mod tests {
         let (src, dst) = (addr("192.0.2.1:53"), addr("10.0.2.15:4000"));
         let mut out = vec![0u8; 70_000];
         for len in 0..33 {
-            assert_eq!(udp(&mut out[..len], src, dst, 64, b"hello", false), None, "{len}");
+            assert_eq!(
+                udp(&mut out[..len], src, dst, 64, b"hello", false),
+                None,
+                "{len}"
+            );
         }
-        assert_eq!(udp(&mut out, src, dst, 64, &[0; 65_507], false), Some(65_535));
+        assert_eq!(
+            udp(&mut out, src, dst, 64, &[0; 65_507], false),
+            Some(65_535)
+        );
         assert_eq!(udp(&mut out, src, dst, 64, &[0; 65_508], false), None);
-        assert_eq!(udp(&mut out, src, addr("[fd00::2]:1"), 64, b"", false), None);
+        assert_eq!(
+            udp(&mut out, src, addr("[fd00::2]:1"), 64, b"", false),
+            None
+        );
         let (src, dst) = (addr("[2001:db8::1]:53"), addr("[fd00::2]:1"));
-        assert_eq!(udp(&mut out, src, dst, 64, &[0; 65_527], false), Some(65_575));
+        assert_eq!(
+            udp(&mut out, src, dst, 64, &[0; 65_527], false),
+            Some(65_575)
+        );
         assert_eq!(udp(&mut out, src, dst, 64, &[0; 65_528], false), None);
     }
 
     #[test]
     fn only_errors_are_relayed() {
-        let error = |kind| IcmpError { kind, code: 0, rest: 0 };
+        let error = |kind| IcmpError {
+            kind,
+            code: 0,
+            rest: 0,
+        };
         for kind in 0..=255u8 {
             assert_eq!(error(kind).is_relayable(false), [3, 11, 12].contains(&kind));
             assert_eq!(error(kind).is_relayable(true), (1..=4).contains(&kind));

@@ -3,8 +3,8 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
-use std::collections::BTreeMap;
 use net_datapath::VirtioNetHdr;
+use std::collections::BTreeMap;
 
 use crate::compose::{self, IcmpError};
 use crate::{Egress, PortId, SendStatus};
@@ -23,7 +23,12 @@ pub(crate) struct ErrorSender {
 
 impl ErrorSender {
     pub(crate) fn new(per_second: u32) -> Self {
-        Self { per_second, buckets: BTreeMap::new(), sent: 0, limited: 0 }
+        Self {
+            per_second,
+            buckets: BTreeMap::new(),
+            sent: 0,
+            limited: 0,
+        }
     }
 
     /// Tells the guest `to` at `port` that the packet which starts with `quote` failed.
@@ -42,23 +47,33 @@ impl ErrorSender {
         out: &mut dyn Egress,
     ) -> bool {
         // The address may have moved to another guest, who must not see this one's packets.
-        let Some(link) = out.link(to).filter(|link| link.port == port) else { return false };
+        let Some(link) = out.link(to).filter(|link| link.port == port) else {
+            return false;
+        };
         let per_second = self.per_second;
-        if !self.buckets.entry(port).or_insert(Bucket::full(per_second, now)).take(per_second, now) {
+        if !self
+            .buckets
+            .entry(port)
+            .or_insert(Bucket::full(per_second, now))
+            .take(per_second, now)
+        {
             self.limited += 1;
             return false;
         }
         let mtu = usize::from(link.mtu);
-        let Some(mut packet) = out.buffer(mtu.min(1280)) else { return false };
-        let Some(len) =
-            compose::icmp_error(packet.spare_mut(), from, to, error, quote, mtu)
-        else {
+        let Some(mut packet) = out.buffer(mtu.min(1280)) else {
+            return false;
+        };
+        let Some(len) = compose::icmp_error(packet.spare_mut(), from, to, error, quote, mtu) else {
             return false;
         };
         if packet.set_len(len).is_none() {
             return false;
         }
-        let sent = matches!(out.send(to, VirtioNetHdr::default(), packet), SendStatus::Sent);
+        let sent = matches!(
+            out.send(to, VirtioNetHdr::default(), packet),
+            SendStatus::Sent
+        );
         self.sent += u64::from(sent);
         sent
     }
@@ -79,12 +94,17 @@ struct Bucket {
 
 impl Bucket {
     fn full(per_second: u32, now: Duration) -> Self {
-        Self { millitokens: u64::from(per_second) * 1000, filled: now }
+        Self {
+            millitokens: u64::from(per_second) * 1000,
+            filled: now,
+        }
     }
 
     fn take(&mut self, per_second: u32, now: Duration) -> bool {
         let elapsed = now.saturating_sub(self.filled);
-        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).min(1000);
+        let millis = u64::try_from(elapsed.as_millis())
+            .unwrap_or(u64::MAX)
+            .min(1000);
         if millis > 0 {
             let full = u64::from(per_second) * 1000;
             self.millitokens = (self.millitokens + millis * u64::from(per_second)).min(full);

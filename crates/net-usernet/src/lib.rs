@@ -12,23 +12,40 @@
 //! | `icmp` | echo through unprivileged ICMP sockets |
 //! | `reassembly` | fragments of the guests, bounded in number, bytes and time |
 //! | `forward` | published ports |
-//! | `compose` | UDP and ICMP packets towards the guest |
+//! | `address` | which destinations a guest may reach |
+//! | `compose`, `deliver`, `errors` | packets towards the guest |
 //! | `sys` | the socket calls that the standard library lacks |
 //!
 //! The caller owns the event loop: it passes packets, readiness events and deadlines in, and gets
 //! packets through [`Egress`]. Nothing here blocks, reads a clock or starts a thread.
 #![deny(unsafe_code)]
 
+mod address;
+mod compose;
 mod config;
+mod deliver;
 mod egress;
+mod errors;
 mod forward;
+mod hash;
+mod icmp;
+mod order;
+mod reassembly;
 mod statistics;
+mod sys;
+mod table;
 pub mod tcp;
+#[cfg(test)]
+mod testing;
 mod token;
+mod turn;
+mod udp;
+mod waiting;
 
 pub use config::{Config, Limits, Subnet, Timeouts};
 pub use egress::{Egress, GuestLink, PortId, SendStatus};
 pub use forward::{Forward, ForwardId, Protocol, PublishError};
+pub use icmp::{PingUnavailable, probe_ping_sockets};
 pub use statistics::{
     DropStatistics, PingStatistics, ReassemblyStatistics, Statistics, TcpStatistics, UdpStatistics,
 };

@@ -99,6 +99,9 @@ pub struct UdpStatistics {
     pub host_busy: u64,
     /// Datagrams to a closed port of the gateway.
     pub gateway_closed: u64,
+    /// Datagrams from peers that the guest could not have written to: the host's loopback, its own
+    /// network, ranges off limits.
+    pub filtered: u64,
     /// Datagrams dropped because the guest's queue was full in the middle of one.
     pub guest_busy: u64,
     /// Datagrams dropped because no port has the guest's address.
@@ -131,8 +134,12 @@ pub struct PingStatistics {
     pub replies: u64,
     /// Requests dropped because the host has no ICMP sockets for this user.
     pub unavailable: u64,
+    /// Requests refused because the host had no socket left, or by a limit of zero flows.
+    pub refused_host: u64,
     /// Requests the host would not send.
     pub host_refused: u64,
+    /// Replies from peers that the guest could not have written to.
+    pub filtered: u64,
     /// Messages with a wrong checksum.
     pub bad_checksum: u64,
     /// Messages too short for their type.

@@ -5,7 +5,7 @@
 
 use mio::Token;
 
-const KINDS: usize = 4;
+const KINDS: usize = 5;
 
 /// Whose socket an event is about, with the slot in the owner's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,8 +16,10 @@ pub(crate) enum Source {
     Udp(usize),
     /// A socket of the echo relay.
     Ping(usize),
-    /// The listening socket of a forward.
-    Forward(usize),
+    /// The socket of a published UDP port.
+    Published(usize),
+    /// The listening socket of a published TCP port.
+    Listener(usize),
 }
 
 /// Turns sources into tokens and back.
@@ -37,7 +39,8 @@ impl TokenMap {
             Source::Tcp(slot) => (slot, 0),
             Source::Udp(slot) => (slot, 1),
             Source::Ping(slot) => (slot, 2),
-            Source::Forward(slot) => (slot, 3),
+            Source::Published(slot) => (slot, 3),
+            Source::Listener(slot) => (slot, 4),
         };
         Token(
             self.base
@@ -56,7 +59,8 @@ impl TokenMap {
             0 => Source::Tcp(slot),
             1 => Source::Udp(slot),
             2 => Source::Ping(slot),
-            _ => Source::Forward(slot),
+            3 => Source::Published(slot),
+            _ => Source::Listener(slot),
         })
     }
 }
@@ -73,7 +77,8 @@ mod tests {
                 Source::Tcp(slot),
                 Source::Udp(slot),
                 Source::Ping(slot),
-                Source::Forward(slot),
+                Source::Published(slot),
+                Source::Listener(slot),
             ] {
                 let token = map.token(source);
                 assert!(token.0 >= 1000);
