@@ -86,6 +86,14 @@ pub(crate) fn is_guest_source(config: &Config, src: IpAddr) -> bool {
         }
 }
 
+/// Whether packets from or to `addr` stay on their link (RFC 3927, section 2.7; RFC 4291, 2.5.6).
+pub(crate) fn is_link_local(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
 /// The address under which the guest knows a peer of the host's: the gateway's for the host's
 /// loopback (when guests may reach it), its own otherwise. `None`: not the guest's to see.
 pub(crate) fn as_seen_by_guest(config: &Config, peer: SocketAddr) -> Option<SocketAddr> {

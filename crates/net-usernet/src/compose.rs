@@ -160,6 +160,13 @@ impl IcmpError {
         Self::of(v6, four, (icmpv6::UNREACHABLE, 0), 0)
     }
 
+    /// The transport protocol is not relayed.
+    pub(crate) const fn protocol_unreachable(v6: bool) -> Self {
+        let four = (icmpv4::UNREACHABLE, icmpv4::CODE_PROTOCOL);
+        // ICMPv6 has a code for an unknown next header only, which is not what it is.
+        Self::of(v6, four, (icmpv6::UNREACHABLE, 1), 0)
+    }
+
     /// Policy forbids it.
     pub(crate) const fn prohibited(v6: bool) -> Self {
         let four = (icmpv4::UNREACHABLE, icmpv4::CODE_PROHIBITED);

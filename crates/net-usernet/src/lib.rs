@@ -29,6 +29,7 @@ mod errors;
 mod forward;
 mod hash;
 mod icmp;
+mod listen;
 mod order;
 mod reassembly;
 mod statistics;
@@ -38,8 +39,10 @@ pub mod tcp;
 #[cfg(test)]
 mod testing;
 mod token;
+mod travel;
 mod turn;
 mod udp;
+mod usernet;
 mod waiting;
 
 pub use config::{Config, Limits, Subnet, Timeouts};
@@ -49,3 +52,5 @@ pub use icmp::{PingUnavailable, probe_ping_sockets};
 pub use statistics::{
     DropStatistics, PingStatistics, ReassemblyStatistics, Statistics, TcpStatistics, UdpStatistics,
 };
+pub use tcp::host::ServiceConnection;
+pub use usernet::UserNet;

@@ -4,7 +4,8 @@ use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 
 use mio::Registry;
-use net_datapath::ZeroCopyPacket;
+use net_datapath::{FragmentState, ZeroCopyPacket};
+use net_wire::{icmpv4, ip_proto};
 
 use crate::compose::{self, IcmpError};
 use crate::errors::ErrorSender;
@@ -28,8 +29,12 @@ impl Turn<'_> {
         self.out.link(guest).filter(|link| link.port == port)
     }
 
-    /// Answers a guest's packet with an ICMP error from the gateway.
+    /// Answers a guest's packet with an ICMP error from the gateway, unless it is of a kind that
+    /// nobody answers: an ICMP error, or a later fragment (RFC 1122, section 3.2.2).
     pub(crate) fn refuse(&mut self, port: PortId, packet: &ZeroCopyPacket<'_>, error: IcmpError) {
+        if !may_be_answered(packet) {
+            return;
+        }
         let Some(guest) = packet.ip_src() else { return };
         let Some(gateway) = self.config.gateway_like(guest) else {
             return;
@@ -109,5 +114,16 @@ impl Turn<'_> {
         } else {
             Some(offender)
         }
+    }
+}
+
+fn may_be_answered(packet: &ZeroCopyPacket<'_>) -> bool {
+    let meta = packet.meta();
+    let kind = packet.head().get(usize::from(meta.l4_offset)).copied();
+    match (meta.fragment, meta.l4_protocol) {
+        (FragmentState::Later, _) => false,
+        (_, ip_proto::ICMP) => matches!(kind, Some(icmpv4::ECHO_REQUEST)),
+        (_, ip_proto::ICMPV6) => kind.is_some_and(|kind| kind >= 128),
+        _ => true,
     }
 }

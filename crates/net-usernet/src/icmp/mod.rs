@@ -38,6 +38,7 @@ use crate::hash::KeyedState;
 use crate::sys::{self, BATCH, Batch, ErrorOrigin, SendOptions};
 use crate::table::FlowTable;
 use crate::token::Source;
+use crate::travel::{Travel, TravelOptions};
 use crate::turn::Turn;
 use crate::udp::{answer_to, is_exhausted};
 use crate::waiting::Waiting;
@@ -57,7 +58,7 @@ struct Key {
 #[derive(Debug)]
 struct Flow {
     socket: Socket,
-    ttl: Option<u8>,
+    options: TravelOptions,
     waiting: bool,
 }
 
@@ -94,7 +95,7 @@ impl PingRelay {
         from: PortId,
         packet: &ZeroCopyPacket<'_>,
         to: IpAddr,
-        ttl: u8,
+        travel: Travel,
     ) {
         let meta = packet.meta();
         let Some(guest) = packet.ip_src() else { return };
@@ -136,9 +137,7 @@ impl PingRelay {
             let Some(flow) = self.flows.get_mut(slot) else {
                 return;
             };
-            if flow.ttl != Some(ttl) && sys::set_ttl(&flow.socket, v6, ttl).is_ok() {
-                flow.ttl = Some(ttl);
-            }
+            flow.options.prepare(&flow.socket, v6, travel);
             let fd = flow.socket.as_fd();
             let to = SocketAddr::new(to, 0);
             let error = match sys::send(fd, to, &header, &payload, SendOptions::default()) {
@@ -176,7 +175,7 @@ impl PingRelay {
                 self.stats.opened += 1;
                 let flow = Flow {
                     socket,
-                    ttl: None,
+                    options: TravelOptions::default(),
                     waiting: false,
                 };
                 Some(self.flows.insert(key.port, 0, key, flow, turn.now))

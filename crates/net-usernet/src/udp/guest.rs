@@ -16,20 +16,12 @@ use crate::address::Route;
 use crate::compose::IcmpError;
 use crate::sys::{self, SendOptions};
 use crate::token::Source;
+use crate::travel::{Travel, TravelOptions};
 use crate::turn::Turn;
 
 /// Most datagrams that Linux cuts out of one send (`UDP_MAX_SEGMENTS` of every version).
 const SEGMENTS_PER_SEND: usize = 64;
 const PORT_DNS: u16 = 53;
-
-/// How a guest's datagram is to travel on.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Travel {
-    /// Time to live that is left.
-    pub(crate) ttl: u8,
-    /// Whether the guest forbids fragmenting it.
-    pub(crate) dont_fragment: bool,
-}
 
 impl UdpRelay {
     /// Takes a datagram, or a super-frame of datagrams, from the guest at `from`.
@@ -77,7 +69,7 @@ impl UdpRelay {
             return;
         };
         if let Some(flow) = self.flows.get_mut(slot) {
-            flow.prepare(guest.is_ipv6(), travel);
+            flow.options.prepare(&flow.socket, guest.is_ipv6(), travel);
         }
         self.transmit(turn, from, Readable::Flow(slot), None, to, packet, segment);
     }
@@ -148,8 +140,7 @@ impl UdpRelay {
         let dns_only = to == PORT_DNS;
         let flow = Flow {
             socket,
-            ttl: None,
-            dont_fragment: None,
+            options: TravelOptions::default(),
             dns_only,
             waiting: false,
         };
@@ -237,19 +228,6 @@ impl UdpRelay {
             if *sent >= len {
                 return Ok(());
             }
-        }
-    }
-}
-
-impl Flow {
-    /// Gives the socket the options the next datagram needs; most need no change.
-    fn prepare(&mut self, v6: bool, travel: Travel) {
-        if self.ttl != Some(travel.ttl) && sys::set_ttl(&self.socket, v6, travel.ttl).is_ok() {
-            self.ttl = Some(travel.ttl);
-        }
-        if self.dont_fragment != Some(travel.dont_fragment) {
-            sys::set_dont_fragment(&self.socket, v6, travel.dont_fragment);
-            self.dont_fragment = Some(travel.dont_fragment);
         }
     }
 }

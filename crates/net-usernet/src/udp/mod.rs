@@ -44,11 +44,12 @@ use crate::deliver::{Deliverer, Delivery};
 use crate::hash::KeyedState;
 use crate::sys::Batch;
 use crate::table::{FlowTable, Removed};
+use crate::travel::TravelOptions;
 use crate::turn::Turn;
 use crate::waiting::Waiting;
 use crate::{Config, Forward, PortId, UdpStatistics};
 
-pub(crate) use guest::{Travel, answer_to, is_exhausted};
+pub(crate) use guest::{answer_to, is_exhausted};
 
 /// Batches that one socket may deliver before others get their turn.
 const BATCHES_PER_TURN: usize = 4;
@@ -68,8 +69,7 @@ struct FlowKey {
 #[derive(Debug)]
 struct Flow {
     socket: Socket,
-    ttl: Option<u8>,
-    dont_fragment: Option<bool>,
+    options: TravelOptions,
     /// It has only ever spoken to port 53.
     dns_only: bool,
     /// It stands in `waiting`.
