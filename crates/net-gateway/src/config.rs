@@ -15,7 +15,7 @@ pub struct Config {
     pub ip: Ipv4Addr,
     /// The gateway's hardware address.
     pub mac: MacAddr,
-    /// Largest IP packet of the network, in bytes: 68 to 65,520; told to guests by DHCP.
+    /// Largest IP packet of the network, in bytes: 576 to 65,520; told to guests by DHCP.
     pub mtu: u16,
     /// Domain under which guests and the gateway have names.
     pub domain: String,
@@ -39,7 +39,7 @@ pub enum ConfigError {
     SubnetReserved(Ipv4Network),
     /// The gateway's address is not a host address of the subnet.
     AddressOutside(Ipv4Addr, Ipv4Network),
-    /// The MTU is below 68 (RFC 791) or above 65,520.
+    /// The MTU is below 576, what every IPv4 host must accept (RFC 791), or above 65,520.
     Mtu(u16),
     /// The domain is not a host name.
     Domain(String),
@@ -58,7 +58,7 @@ impl core::fmt::Display for ConfigError {
             }
             Self::SubnetReserved(net) => write!(f, "subnet {net} is reserved; hosts cannot use it"),
             Self::AddressOutside(ip, net) => write!(f, "gateway {ip} is not a host of {net}"),
-            Self::Mtu(mtu) => write!(f, "MTU {mtu} is not between 68 and 65520"),
+            Self::Mtu(mtu) => write!(f, "MTU {mtu} is not between 576 and 65520"),
             Self::Domain(name) => write!(f, "domain `{name}` is not a host name"),
             Self::Dhcp(why) => write!(f, "DHCP: {why}"),
         }
@@ -113,7 +113,7 @@ impl Config {
         if !host {
             return Err(ConfigError::AddressOutside(self.ip, self.subnet));
         }
-        if !(68..=65_520).contains(&self.mtu) {
+        if !(576..=65_520).contains(&self.mtu) {
             return Err(ConfigError::Mtu(self.mtu));
         }
         if !crate::names::is_domain(&self.domain) {
