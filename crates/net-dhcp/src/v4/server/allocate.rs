@@ -97,14 +97,9 @@ impl Server {
     /// one longest out of use, then the lease of a closed port that would end first.
     pub(super) fn reclaim(&mut self, port: Option<u32>) -> Option<u32> {
         let own = port.and_then(|port| self.table.oldest(Some(port), State::Former));
-        let former = own.or_else(|| self.table.oldest_former());
-        let former = former.filter(|&ip| self.is_dynamic(ip)).or_else(|| {
-            // A remembered reservation came first; look past it.
-            self.table
-                .iter()
-                .find(|&(ip, b)| b.state == State::Former && self.is_dynamic(ip))
-                .map(|(ip, _)| ip)
-        });
+        let own = own.filter(|&ip| self.is_dynamic(ip));
+        // A reserved address may be remembered too; those are passed over.
+        let former = own.or_else(|| self.table.formers().find(|&ip| self.is_dynamic(ip)));
         if let Some(ip) = former {
             self.take(ip);
             return Some(ip);

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-/// Why a message got no answer. All are the sender's doing, save the last three.
+/// Why a message got no answer. All are the sender's doing, save the last: a pool that is full
+/// although every port keeps to its share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refusal {

@@ -159,9 +159,9 @@ impl Table {
         of_state.map(|(ip, b)| (b.at, ip)).min().map(|(_, ip)| ip)
     }
 
-    /// The former binding nobody has asked for the longest.
-    pub(super) fn oldest_former(&self) -> Option<u32> {
-        self.formers.first().map(|&(_, ip)| ip)
+    /// Former bindings, the one longest out of use first.
+    pub(super) fn formers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.formers.iter().map(|&(_, ip)| ip)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
