@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use super::buf::PacketBuf;
 use super::inner::Inner;
 
-/// Most buffers moved by one access to the shared list: one word of it.
+/// Most buffers moved at once between the shared list and handles: two words of it.
 pub(super) const CHUNK: usize = 64;
 
 /// Buffers taken from the list that become handles one by one; the rest goes back.
@@ -25,7 +25,7 @@ impl Taken {
         let mut indices = [0; CHUNK];
         let wanted = wanted.min(CHUNK);
         // SAFETY: alive by contract.
-        let end = unsafe { inner.as_ref() }.acquire(&mut indices[..wanted], wanted);
+        let end = unsafe { inner.as_ref() }.acquire(&mut indices[..wanted]);
         Self {
             inner,
             indices,

@@ -270,9 +270,10 @@ impl PacketBuf {
 impl Drop for PacketBuf {
     #[inline]
     fn drop(&mut self) {
-        if current(self.inner, |cache| cache.put(self.index)).is_none() {
+        match current(self.inner) {
+            Some(cache) => cache.put(self.index),
             // SAFETY: this handle owned the buffer and is gone now; the pool is alive until then.
-            unsafe { Inner::release(self.inner, self.index) };
+            None => unsafe { Inner::release(self.inner, self.index) },
         }
     }
 }

@@ -26,12 +26,14 @@ use super::inner::Inner;
 /// - A failed allocation asks the other caches to empty themselves: each does so at its next
 ///   allocation or release. So buffers stay stuck only with a worker that does neither; let it call
 ///   [`flush`](Self::flush) before it sleeps.
-/// - A cache never takes more than a quarter of what the shared list has left (but always one).
 pub struct PoolCache {
     pool: PacketPool,
     /// The lowest `len` are free buffers, the latest on top.
     stack: Box<[Cell<u32>]>,
     len: Cell<usize>,
+    /// The word of the shared list to look at next: after the one it took from last, or where it gave
+    /// back last.
+    at: Cell<usize>,
     /// The pool's hunger that this cache has answered.
     hunger: Cell<u32>,
 }
@@ -44,6 +46,7 @@ impl PoolCache {
             pool,
             stack: (0..capacity).map(|_| Cell::new(0)).collect(),
             len: Cell::new(0),
+            at: Cell::new(0),
         }
     }
 
@@ -76,14 +79,20 @@ impl PoolCache {
     #[inline]
     #[must_use]
     pub fn alloc(&self) -> Option<PacketBuf> {
+        let index = self.take()?;
+        // SAFETY: the pool is alive, and this cache has just given the buffer up.
+        Some(unsafe { PacketBuf::new(self.pool.inner, index) })
+    }
+
+    /// Gives up a free buffer.
+    #[inline]
+    pub(super) fn take(&self) -> Option<u32> {
         if self.len.get() == 0 || self.hunger.get() != self.pool.inner().hunger() {
             self.refill();
         }
         let len = self.len.get().checked_sub(1)?;
         self.len.set(len);
-        let index = self.stack.get(len)?.get();
-        // SAFETY: the pool is alive, and what is on the stack belongs to this cache, which gives it up.
-        Some(unsafe { PacketBuf::new(self.pool.inner, index) })
+        Some(self.stack.get(len)?.get())
     }
 
     /// Takes a buffer back; one of another pool goes home.
@@ -154,11 +163,18 @@ impl PoolCache {
             self.give_back(self.len.get() - 1);
         }
         if self.len.get() == 0 {
-            let inner = self.pool.inner();
-            let fair = (inner.available() / 4).max(1);
-            let wanted = self.stack.len().div_ceil(2).min(CHUNK).min(fair);
+            let wanted = self.stack.len().div_ceil(2).min(CHUNK);
             let mut indices = [0; CHUNK];
-            let got = inner.acquire(&mut indices[..wanted], 1);
+            let mut at = self.at.get();
+            let got = self
+                .pool
+                .inner()
+                .acquire_at(&mut indices[..wanted], &mut at);
+            self.at.set(at);
+            if got == 0 {
+                // Our own hunger, just noted, is nothing for us to answer.
+                self.hunger.set(self.pool.inner().hunger());
+            }
             // The last found goes on top first: the stack hands out in ascending order.
             for (place, &index) in self.stack.iter().zip(indices[..got].iter().rev()) {
                 place.set(index);
@@ -196,7 +212,8 @@ impl PoolCache {
             }
             // SAFETY: what is on the stack belongs to this cache; it is taken off below, and nothing
             // in between can panic or come back here. The pool is alive: `self` has a handle.
-            unsafe { Inner::release_all(self.pool.inner, &indices[..n]) };
+            let word = unsafe { Inner::release_all(self.pool.inner, &indices[..n]) };
+            self.at.set(word);
             given += n;
         }
         for at in count..len {
@@ -269,20 +286,14 @@ mod current {
         }
     }
 
-    /// Calls `with` with the cache this thread has entered, if it is one of this pool.
-    #[inline]
-    pub(in crate::pool) fn current<R>(
-        inner: NonNull<Inner>,
-        with: impl FnOnce(&PoolCache) -> R,
-    ) -> Option<R> {
-        let cache = CURRENT.get();
-        if cache.is_null() {
-            return None;
-        }
+    /// The cache this thread has entered, if it is one of this pool. To be used at once: what comes
+    /// back is borrowed from the `enter` around the caller.
+    #[inline(always)]
+    pub(in crate::pool) fn current<'a>(inner: NonNull<Inner>) -> Option<&'a PoolCache> {
         // SAFETY: set by `enter`, which borrows the cache until it has set it back, also when it
-        // unwinds; and only this thread sees the variable.
-        let cache = unsafe { &*cache };
-        (cache.pool.inner == inner).then(|| with(cache))
+        // unwinds; and only this thread sees the variable. No caller keeps the reference.
+        let cache = unsafe { CURRENT.get().as_ref()? };
+        (cache.pool.inner == inner).then_some(cache)
     }
 }
 
@@ -290,10 +301,7 @@ mod current {
 pub(super) use current::current;
 
 #[cfg(not(all(feature = "std", not(loom))))]
-#[inline]
-pub(super) fn current<R>(
-    _inner: core::ptr::NonNull<Inner>,
-    _with: impl FnOnce(&PoolCache) -> R,
-) -> Option<R> {
+#[inline(always)]
+pub(super) fn current<'a>(_inner: core::ptr::NonNull<Inner>) -> Option<&'a PoolCache> {
     None
 }

@@ -1,122 +1,214 @@
-//! Which buffers are free: one bit each, in words that threads change with single atomic operations.
+//! Which buffers are free: one bit each, 32 to a word, and every change one atomic operation.
 //!
 //! A linked free list can suffer ABA: a thread reads the head and its successor, sleeps, and swaps in
-//! a successor that has been handed out meanwhile. Here a word *is* the state of its 64 buffers, and
-//! every change is one read-modify-write that only ever touches bits the caller owns (release) or
-//! wins (take). There is no second value that could be stale, so there is nothing to confuse.
+//! a successor that has been handed out meanwhile. Here a word *is* the state of its buffers, and a
+//! change touches only bits that the caller owns (to give back) or wins (to take). No operation
+//! depends on something read earlier still being true, so there is nothing to confuse.
+//!
+//! ```text
+//!  63                      33   32    31                           0
+//! | releases, wrapping       | closed | free bit of each buffer     |
+//! ```
+//!
+//! "Empty" must not be a mistake either. Looking at one word after the other is not enough: while we
+//! look at the last, somebody may release into the first and take from the one we were about to
+//! reach. So a search that finds nothing looks again, and believes it only if not one release
+//! happened since the first look. Then, at the moment between the two, every word was empty.
+//!
+//! The closed bit is how a pool finds its end: see [`close`](FreeList::close).
 
 use alloc::boxed::Box;
 
 use crate::sync::{AtomicU64, Ordering, spin};
 
 /// Buffers per word.
-const BITS: usize = u64::BITS as usize;
+pub(super) const BITS: usize = 32;
+/// The free bits of a word.
+const FREE: u64 = (1 << BITS) - 1;
+/// Set in every word when no handle of the pool is left.
+const CLOSED: u64 = 1 << BITS;
+/// One release. The count wraps out of the word's top.
+const RELEASE: u64 = CLOSED << 1;
 
-/// The set of free buffers. It does not count them: callers reserve a number of buffers first (in
-/// the pool's state word) and then take exactly as many.
+/// The set of free buffers.
 pub(super) struct FreeList {
     words: Box<[AtomicU64]>,
 }
+
+/// Whether a release came after the list was closed, and has to be counted.
+pub(super) type Closed = bool;
 
 impl FreeList {
     /// All of `buffers` free.
     pub(super) fn full(buffers: usize) -> Self {
         let words = (0..buffers.div_ceil(BITS))
-            .map(|word| {
-                let left = buffers - word * BITS;
-                AtomicU64::new(if left >= BITS {
-                    u64::MAX
-                } else {
-                    (1 << left) - 1
-                })
-            })
+            .map(|word| AtomicU64::new((1 << (buffers - word * BITS).min(BITS)) - 1))
             .collect();
         Self { words }
     }
 
-    /// Takes `out.len()` buffers that the caller has reserved, looking in the word `hint` first, and
-    /// returns the word it ended in.
-    ///
-    /// Reserved buffers are somewhere in the list at all times, so this always ends: a pass over all
-    /// words that finds none has been overtaken by a thread that released or took one.
+    /// Takes one free buffer: [`take`](Self::take) for the most frequent number.
     #[inline]
-    pub(super) fn take(&self, out: &mut [u32], hint: usize) -> usize {
-        let mut word = if hint < self.words.len() { hint } else { 0 };
-        let mut at = word;
+    pub(super) fn take_one(&self, at: &mut usize) -> Option<u32> {
+        if let Some(word) = self.words.get(*at) {
+            loop {
+                let free = word.load(Ordering::Acquire) & FREE;
+                if free == 0 {
+                    break;
+                }
+                let wanted = lowest(free, 1);
+                // Orderings as in `take_from`.
+                if word.fetch_and(!wanted, Ordering::AcqRel) & wanted != 0 {
+                    return Some((*at * BITS) as u32 + wanted.trailing_zeros());
+                }
+            }
+        }
+        let mut one = [0];
         let mut filled = 0;
-        let mut passed = 0;
-        while filled < out.len() {
-            let seen = self.words[word].load(Ordering::Relaxed);
-            if seen != 0 {
-                let wanted = lowest(seen, out.len() - filled);
-                // Acquire: what the last owner did to these buffers happened before.
-                let mut won = self.words[word].fetch_and(!wanted, Ordering::Acquire) & wanted;
-                while won != 0 {
-                    out[filled] = (word * BITS) as u32 + won.trailing_zeros();
-                    filled += 1;
-                    won &= won - 1;
-                }
-                at = word;
-            }
-            word += 1;
-            if word == self.words.len() {
-                word = 0;
-            }
-            passed += 1;
-            if passed == self.words.len() {
-                passed = 0;
-                if filled < out.len() {
-                    spin();
-                }
-            }
-        }
-        at
+        self.search(&mut one, &mut filled, at);
+        (filled == 1).then_some(one[0])
     }
 
-    /// Puts one buffer back that the caller owns; returns its word.
+    /// Takes free buffers for as much of `out` as there are, looking first in the word `*at` and
+    /// leaving there the word it ended in. Fewer than `out.len()`, `n`, means that at one moment
+    /// during the call there was no other.
+    ///
+    /// Ends unless other threads keep releasing and taking, in which case those make progress.
     #[inline]
-    pub(super) fn put(&self, index: u32) -> usize {
-        let word = index as usize / BITS;
-        let mask = 1 << (index as usize % BITS);
-        let before = self.words[word].fetch_or(mask, Ordering::Release);
-        debug_assert_eq!(before & mask, 0, "buffer {index} freed twice");
-        word
+    pub(super) fn take(&self, out: &mut [u32], at: &mut usize) -> usize {
+        let mut filled = 0;
+        let first = *at;
+        // Mostly the first word has something.
+        if let Some(word) = self.words.get(first) {
+            self.take_from(word, first, out, &mut filled);
+        }
+        if filled < out.len() {
+            self.search(out, &mut filled, at);
+        }
+        filled
     }
 
-    /// Puts buffers back that the caller owns, one atomic operation for each run of neighbours;
-    /// returns the word of the last one.
-    pub(super) fn put_all(&self, indices: &[u32]) -> usize {
-        let mut word = 0;
-        let mut mask = 0u64;
-        for &index in indices {
-            let here = index as usize / BITS;
-            if here != word && mask != 0 {
-                let before = self.words[word].fetch_or(mask, Ordering::Release);
-                debug_assert_eq!(before & mask, 0, "a buffer of word {word} freed twice");
-                mask = 0;
+    /// Looks at all words, beginning after `*at`, until `out` is full or the list is surely empty.
+    #[cold]
+    fn search(&self, out: &mut [u32], filled: &mut usize, at: &mut usize) {
+        let count = self.words.len();
+        let mut index = if *at < count { *at } else { 0 };
+        let mut releases_before = None;
+        loop {
+            let mut releases = 0u64;
+            for _ in 0..count {
+                index += 1;
+                if index >= count {
+                    index = 0;
+                }
+                let before = *filled;
+                let seen = self.take_from(&self.words[index], index, out, filled);
+                releases = releases.wrapping_add(seen / RELEASE);
+                if *filled > before {
+                    *at = index;
+                    if *filled == out.len() {
+                        return;
+                    }
+                }
             }
-            word = here;
-            mask |= 1 << (index as usize % BITS);
+            if releases_before == Some(releases) {
+                return;
+            }
+            releases_before = Some(releases);
+            spin();
         }
-        if mask != 0 {
-            let before = self.words[word].fetch_or(mask, Ordering::Release);
-            debug_assert_eq!(before & mask, 0, "a buffer of word {word} freed twice");
+    }
+
+    /// Takes what `word` has for the rest of `out`; returns the word as it was when nothing of it
+    /// was left to take (or `out` was full).
+    ///
+    /// The orderings make the proof of "empty" hold on every machine. Taking releases: who sees that
+    /// a buffer is gone also sees the releases that the taker had seen or done before. Acquiring, the
+    /// second look then cannot miss them.
+    #[inline]
+    fn take_from(
+        &self,
+        word: &AtomicU64,
+        index: usize,
+        out: &mut [u32],
+        filled: &mut usize,
+    ) -> u64 {
+        loop {
+            let seen = word.load(Ordering::Acquire);
+            let left = out.len() - *filled;
+            if seen & FREE == 0 || left == 0 {
+                return seen;
+            }
+            let wanted = lowest(seen & FREE, left);
+            // Acquire: what the last owner did to these buffers happened before.
+            let mut won = word.fetch_and(!wanted, Ordering::AcqRel) & wanted;
+            while won != 0 {
+                out[*filled] = (index * BITS) as u32 + won.trailing_zeros();
+                *filled += 1;
+                won &= won - 1;
+            }
         }
-        word
+    }
+
+    /// Puts one buffer back that the caller owns.
+    #[inline]
+    pub(super) fn put(&self, index: u32) -> Closed {
+        self.put_mask(Self::word_of(index), 1 << (index as usize % BITS))
+    }
+
+    /// Puts the buffers of `mask`, which the caller owns, back into word `word`.
+    #[inline]
+    pub(super) fn put_mask(&self, word: usize, mask: u64) -> Closed {
+        // An addition, to count the release with the same operation; the bits are clear, so it sets
+        // them and carries nothing. AcqRel: publishes what was done to the buffers, and passes on
+        // the releases this thread has seen.
+        let before = self.words[word].fetch_add(mask + RELEASE, Ordering::AcqRel);
+        debug_assert_eq!(before & mask, 0, "a buffer of word {word} freed twice");
+        before & CLOSED != 0
+    }
+
+    /// The word that holds a buffer's bit.
+    #[inline]
+    pub(super) fn word_of(index: u32) -> usize {
+        index as usize / BITS
+    }
+
+    /// Marks every word and returns how many buffers were free when theirs was marked. Every other
+    /// buffer comes back by a `put` that answers [`Closed`]: each is counted once, by one or the
+    /// other.
+    pub(super) fn close(&self) -> u64 {
+        self.words
+            .iter()
+            .map(|word| {
+                let before = word.fetch_or(CLOSED, Ordering::AcqRel);
+                u64::from((before & FREE).count_ones())
+            })
+            .sum()
+    }
+
+    /// Free buffers: exact while no other thread takes or releases.
+    pub(super) fn count(&self) -> usize {
+        self.words
+            .iter()
+            .map(|word| (word.load(Ordering::Acquire) & FREE).count_ones() as usize)
+            .sum()
     }
 }
 
-/// The lowest `count` set bits of `word`, or all of them.
+/// The lowest `count` set bits of `bits`, or all of them.
 #[inline]
-fn lowest(word: u64, count: usize) -> u64 {
-    if word.count_ones() as usize <= count {
-        return word;
+fn lowest(bits: u64, count: usize) -> u64 {
+    if count == 1 {
+        return bits & bits.wrapping_neg();
     }
-    let mut rest = word;
+    if count >= BITS || bits.count_ones() as usize <= count {
+        return bits;
+    }
+    let mut rest = bits;
     for _ in 0..count {
         rest &= rest.wrapping_sub(1);
     }
-    word & !rest
+    bits & !rest
 }
 
 #[cfg(all(test, not(loom)))]
@@ -129,29 +221,56 @@ mod tests {
         assert_eq!(lowest(0b1011_0100, 1), 0b100);
         assert_eq!(lowest(0b1011_0100, 3), 0b11_0100);
         assert_eq!(lowest(0b1011_0100, 4), 0b1011_0100);
-        assert_eq!(lowest(u64::MAX, 64), u64::MAX);
-        assert_eq!(lowest(u64::MAX, 63), u64::MAX >> 1);
+        assert_eq!(lowest(FREE, 32), FREE);
+        assert_eq!(lowest(FREE, 31), FREE >> 1);
     }
 
     #[test]
     fn takes_every_buffer_once_and_gets_them_back() {
-        for buffers in [1, 2, 63, 64, 65, 130] {
+        for buffers in [1, 2, 31, 32, 33, 130] {
             let list = FreeList::full(buffers);
-            let mut all = alloc::vec![0; buffers];
-            list.take(&mut all, usize::MAX);
+            assert_eq!(list.count(), buffers);
+            let mut all = alloc::vec![0; buffers + 1];
+            let mut at = usize::MAX;
+            assert_eq!(list.take(&mut all, &mut at), buffers);
+            all.pop();
             all.sort_unstable();
             assert!(
                 all.iter()
                     .enumerate()
                     .all(|(i, &index)| i == index as usize)
             );
-            assert!(list.words.iter().all(|w| w.load(Ordering::Relaxed) == 0));
-            list.put_all(&all[1..]);
-            list.put(all[0]);
+            assert_eq!(list.count(), 0);
+            for &index in &all {
+                assert!(!list.put(index));
+            }
             let mut again = alloc::vec![0; buffers];
-            list.take(&mut again, buffers / 64);
+            assert_eq!(list.take(&mut again, &mut (buffers / 64)), buffers);
             again.sort_unstable();
             assert_eq!(all, again);
         }
+    }
+
+    #[test]
+    fn counting_releases_never_touches_the_other_bits() {
+        let list = FreeList::full(32);
+        // The count of releases is about to wrap out of the word.
+        list.words[0].fetch_or(!(FREE | CLOSED), Ordering::Relaxed);
+        let mut one = [0];
+        for _ in 0..3 {
+            assert_eq!(list.take(&mut one, &mut 0), 1);
+            assert!(!list.put(one[0]));
+            assert_eq!(list.count(), 32);
+        }
+        assert_eq!(list.words[0].load(Ordering::Relaxed) / RELEASE, 2);
+    }
+
+    #[test]
+    fn closing_counts_every_buffer_once() {
+        let list = FreeList::full(40);
+        let mut out = [0; 10];
+        assert_eq!(list.take(&mut out, &mut 0), 10);
+        assert_eq!(list.close(), 30);
+        assert!(out.iter().all(|&index| list.put(index)));
     }
 }

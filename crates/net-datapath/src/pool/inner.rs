@@ -1,4 +1,4 @@
-//! What all handles and buffers of one pool point at, and the word that decides how long it lives.
+//! What all handles and buffers of one pool point at, and how it ends.
 
 use alloc::boxed::Box;
 use core::ptr::NonNull;
@@ -6,18 +6,20 @@ use core::ptr::NonNull;
 use crossbeam_utils::CachePadded;
 
 use super::config::{PoolConfig, PoolError};
-use super::free_list::FreeList;
+use super::free_list::{BITS, FreeList};
 use super::memory::Memory;
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// One handle in [`Hot::state`].
-const HANDLE: u64 = 1 << 32;
-/// The part of [`Hot::state`] that counts free buffers.
-const FREE: u64 = HANDLE - 1;
 /// More handles than this only come from leaking them on purpose.
-const MAX_HANDLES: u64 = 1 << 31;
+const MAX_HANDLES: u32 = 1 << 31;
 
 /// The shared part of a pool.
+///
+/// It lives as long as a handle or a buffer is out, but buffers do not count themselves in and out:
+/// that would be one more operation on one more shared line for each. Only when the last handle
+/// goes, and nothing can be allocated any more, counting begins. The one who drops that handle
+/// closes the free list and adds up what is home; every buffer that comes later adds itself; whoever
+/// completes the sum ends the pool.
 pub(super) struct Inner {
     base: NonNull<u8>,
     stride: usize,
@@ -29,26 +31,19 @@ pub(super) struct Inner {
     pub(super) owners: Box<[AtomicU32]>,
     /// Held only to be dropped with the pool.
     _memory: Memory,
-    hot: CachePadded<Hot>,
-    cold: CachePadded<Cold>,
+    /// The word of the list where a buffer was found last, for those without a cache. Releases leave
+    /// it alone: a thread that allocates shall not be led to where another one is releasing.
+    hint: CachePadded<AtomicUsize>,
+    rare: CachePadded<Rare>,
 }
 
-/// Written by every allocation and release that reaches the shared list.
-struct Hot {
-    /// Low half: buffers in the shared list that nobody has reserved. High half: living handles.
-    ///
-    /// The pool ends with the operation that leaves exactly "no handle, all buffers free": without a
-    /// handle nothing can be allocated, so there is exactly one such operation, and buffers need no
-    /// reference count of their own to keep their pool alive.
-    state: AtomicU64,
-    /// The word of the list where a free buffer was seen last.
-    hint: AtomicUsize,
-}
-
-/// Written when something is wrong or wanting.
-struct Cold {
+/// Written when a handle comes or goes, and when somebody finds the pool empty.
+struct Rare {
+    handles: AtomicU32,
+    /// After the last handle: buffers at home, and one for the handle that closed the list.
+    home: AtomicU64,
     exhausted: AtomicU64,
-    /// Changes whenever somebody went away empty-handed: caches then give back what they hold.
+    /// Changes whenever somebody goes away empty-handed: caches then give back what they hold.
     hunger: AtomicU32,
 }
 
@@ -72,11 +67,10 @@ impl Inner {
             free: FreeList::full(config.buffers),
             owners: (0..config.buffers).map(|_| AtomicU32::new(0)).collect(),
             _memory: memory,
-            hot: CachePadded::new(Hot {
-                state: AtomicU64::new(HANDLE | config.buffers as u64),
-                hint: AtomicUsize::new(0),
-            }),
-            cold: CachePadded::new(Cold {
+            hint: CachePadded::new(AtomicUsize::new(0)),
+            rare: CachePadded::new(Rare {
+                handles: AtomicU32::new(1),
+                home: AtomicU64::new(0),
                 exhausted: AtomicU64::new(0),
                 hunger: AtomicU32::new(0),
             }),
@@ -99,19 +93,19 @@ impl Inner {
     }
 
     pub(super) fn available(&self) -> usize {
-        (self.hot.state.load(Ordering::Relaxed) & FREE) as usize
+        self.free.count()
     }
 
     pub(super) fn exhausted(&self) -> u64 {
-        self.cold.exhausted.load(Ordering::Relaxed)
+        self.rare.exhausted.load(Ordering::Relaxed)
     }
 
     #[inline]
     pub(super) fn hunger(&self) -> u32 {
-        self.cold.hunger.load(Ordering::Relaxed)
+        self.rare.hunger.load(Ordering::Relaxed)
     }
 
-    /// Address of byte `offset` of buffer `index`, both in range.
+    /// Address of byte `offset` of buffer `index`.
     ///
     /// # Safety
     /// `index < buffers` and `offset <= buffer_size`.
@@ -126,106 +120,102 @@ impl Inner {
         }
     }
 
-    /// Takes free buffers for as much of `out` as there are and returns how many; counts the calls
-    /// that got fewer than `needed`.
-    #[inline]
-    pub(super) fn acquire(&self, out: &mut [u32], needed: usize) -> usize {
-        let reserved = self.reserve(out.len());
-        if reserved < needed {
+    /// Takes one free buffer; counts the calls that find none. Not inlined, so that what is around it can be.
+    #[inline(never)]
+    pub(super) fn acquire_one(&self) -> Option<u32> {
+        let hint = self.hint.load(Ordering::Relaxed);
+        let mut at = hint;
+        let got = self.free.take_one(&mut at);
+        // Written only if need be: the line stays with all readers meanwhile.
+        if at != hint {
+            self.hint.store(at, Ordering::Relaxed);
+        }
+        if got.is_none() {
             self.note_exhausted();
         }
-        if reserved > 0 {
-            let hint = self.hot.hint.load(Ordering::Relaxed);
-            let word = self.free.take(&mut out[..reserved], hint);
-            if word != hint {
-                self.hot.hint.store(word, Ordering::Relaxed);
-            }
-        }
-        reserved
+        got
     }
 
-    /// Reserves up to `wanted` free buffers. The count is exact: 0 means that at one moment during
-    /// the call not one buffer was in the list.
-    #[inline]
-    fn reserve(&self, wanted: usize) -> usize {
-        let mut state = self.hot.state.load(Ordering::Relaxed);
-        loop {
-            let count = (state & FREE).min(wanted as u64);
-            if count == 0 {
-                return 0;
-            }
-            // Acquire: the bits of the buffers counted here are visible to the search that follows.
-            match self.hot.state.compare_exchange_weak(
-                state,
-                state - count,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return count as usize,
-                Err(now) => state = now,
-            }
+    /// Takes free buffers for as much of `out` as there are and returns how many; counts the calls
+    /// that get fewer than `out.len()`.
+    pub(super) fn acquire(&self, out: &mut [u32]) -> usize {
+        let hint = self.hint.load(Ordering::Relaxed);
+        let mut at = hint;
+        let got = self.free.take(out, &mut at);
+        if at != hint {
+            self.hint.store(at, Ordering::Relaxed);
         }
+        if got < out.len() {
+            self.note_exhausted();
+        }
+        got
+    }
+
+    /// The same for a cache, which remembers itself where to look, and which counts a call only if
+    /// it gets nothing.
+    pub(super) fn acquire_at(&self, out: &mut [u32], at: &mut usize) -> usize {
+        let got = self.free.take(out, at);
+        if got == 0 {
+            self.note_exhausted();
+        }
+        got
     }
 
     #[cold]
     fn note_exhausted(&self) {
-        self.cold.exhausted.fetch_add(1, Ordering::Relaxed);
-        self.cold.hunger.fetch_add(1, Ordering::Relaxed);
+        self.rare.exhausted.fetch_add(1, Ordering::Relaxed);
+        self.rare.hunger.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Gives buffer `index` back, and the whole pool if that was the last thing out.
     ///
     /// # Safety
     /// `this` is alive and the caller owns buffer `index` of it. `this` may be gone afterwards.
-    #[inline]
+    #[inline(never)]
     pub(super) unsafe fn release(this: NonNull<Self>, index: u32) {
-        // SAFETY: alive until the count below says that this buffer is back.
+        // SAFETY: alive until the buffer is in the list.
         let inner = unsafe { this.as_ref() };
-        let word = inner.free.put(index);
-        inner.hot.hint.store(word, Ordering::Relaxed);
-        // SAFETY: the caller's buffer is in the list now.
-        unsafe { Self::counted(this, 1) };
+        if inner.free.put(index) {
+            // SAFETY: closed, and this buffer has not been counted, so the pool is still alive.
+            unsafe { Self::came_home(this, 1) };
+        }
     }
 
-    /// Gives several buffers back; see [`release`](Self::release).
+    /// Gives several buffers back, neighbours together; see [`release`](Self::release). Returns the
+    /// word of the last one.
     ///
     /// # Safety
-    /// `this` is alive and the caller owns these buffers, each named once. `this` may be gone afterwards.
-    pub(super) unsafe fn release_all(this: NonNull<Self>, indices: &[u32]) {
-        if indices.is_empty() {
-            return;
+    /// `this` is alive and the caller owns these buffers, each named once. Unless the caller has a
+    /// handle, `this` may be gone afterwards.
+    pub(super) unsafe fn release_all(this: NonNull<Self>, indices: &[u32]) -> usize {
+        let mut word = 0;
+        let mut rest = indices;
+        while let Some(&first) = rest.first() {
+            word = FreeList::word_of(first);
+            let mut mask = 0;
+            let mut run = 0;
+            for &index in rest {
+                if FreeList::word_of(index) != word {
+                    break;
+                }
+                mask |= 1 << (index as usize % BITS);
+                run += 1;
+            }
+            rest = &rest[run..];
+            // SAFETY: alive because the buffers of this run have not come home yet.
+            if unsafe { this.as_ref() }.free.put_mask(word, mask) {
+                // SAFETY: closed, and these buffers have not been counted.
+                unsafe { Self::came_home(this, run as u64) };
+            }
         }
-        // SAFETY: alive until the count below says that these buffers are back.
-        let inner = unsafe { this.as_ref() };
-        let word = inner.free.put_all(indices);
-        inner.hot.hint.store(word, Ordering::Relaxed);
-        // SAFETY: the caller's buffers are in the list now.
-        unsafe { Self::counted(this, indices.len() as u64) };
-    }
-
-    /// Adds `count` buffers, already in the list, to the state.
-    ///
-    /// # Safety
-    /// `this` is alive because these buffers have not been counted yet.
-    #[inline]
-    unsafe fn counted(this: NonNull<Self>, count: u64) {
-        // SAFETY: alive by contract until the addition; `total` is read before it for that reason.
-        let inner = unsafe { this.as_ref() };
-        let total = u64::from(inner.buffers);
-        // Release publishes the bits; Acquire matters to the last one, which must see what all
-        // others did before it frees the pool.
-        let before = inner.hot.state.fetch_add(count, Ordering::AcqRel);
-        if before + count == total {
-            // SAFETY: no handle is left and all buffers are home; nobody else can reach the pool.
-            unsafe { Self::destroy(this) };
-        }
+        word
     }
 
     /// Adds a handle.
     pub(super) fn add_handle(&self) {
-        let before = self.hot.state.fetch_add(HANDLE, Ordering::Relaxed);
-        if before >= MAX_HANDLES * HANDLE {
-            self.hot.state.fetch_sub(HANDLE, Ordering::Relaxed);
+        // Relaxed: made from a living handle.
+        if self.rare.handles.fetch_add(1, Ordering::Relaxed) >= MAX_HANDLES {
+            self.rare.handles.fetch_sub(1, Ordering::Relaxed);
             panic!("too many handles of one packet pool");
         }
     }
@@ -235,24 +225,30 @@ impl Inner {
     /// # Safety
     /// `this` is alive and the caller owns one handle. `this` may be gone afterwards.
     pub(super) unsafe fn drop_handle(this: NonNull<Self>) {
-        // SAFETY: alive by contract until the subtraction; `total` is read before it.
+        // SAFETY: alive by contract.
         let inner = unsafe { this.as_ref() };
-        let total = u64::from(inner.buffers);
-        // Orderings as in `counted`.
-        let before = inner.hot.state.fetch_sub(HANDLE, Ordering::AcqRel);
-        if before - HANDLE == total {
-            // SAFETY: as in `counted`.
-            unsafe { Self::destroy(this) };
+        // AcqRel: everything done through other handles happened before the last one closes.
+        if inner.rare.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let home = inner.free.close();
+            // SAFETY: the sum lacks this handle's share until here.
+            unsafe { Self::came_home(this, home + 1) };
         }
     }
 
-    /// Ends the pool.
+    /// Counts buffers, or the closing handle, as home; ends the pool if that completes the sum.
     ///
     /// # Safety
-    /// `this` came from [`create`](Self::create), and neither a handle nor a buffer of it is left.
+    /// The list is closed, `this` is alive because these have not been counted yet, and they are not
+    /// counted again. `this` may be gone afterwards.
     #[cold]
-    unsafe fn destroy(this: NonNull<Self>) {
-        // SAFETY: leaked from a box in `create`, by contract not reachable any more.
-        drop(unsafe { Box::from_raw(this.as_ptr()) });
+    unsafe fn came_home(this: NonNull<Self>, count: u64) {
+        // SAFETY: alive until the addition; `all` is read before it for that reason.
+        let inner = unsafe { this.as_ref() };
+        let all = u64::from(inner.buffers) + 1;
+        // AcqRel: what everybody did to the pool happened before the last one frees it.
+        if inner.rare.home.fetch_add(count, Ordering::AcqRel) + count == all {
+            // SAFETY: from the box leaked in `create`; all shares are in, so nobody else is left.
+            drop(unsafe { Box::from_raw(this.as_ptr()) });
+        }
     }
 }

@@ -10,14 +10,16 @@
 //!
 //! # How free buffers are kept
 //!
-//! A bit per buffer says whether it is free, and one count says how many are. An allocation first
-//! takes from the count, which it may do only if there is something to take, and then looks for
-//! bits, which therefore exist. A release sets the bit first and counts it afterwards. Two things
-//! follow: "empty" is never a mistake (the count was zero at that moment), and no thread ever waits
-//! for another. ABA cannot happen because no operation compares a pointer or an index.
+//! A bit per buffer says whether it is free. Taking and giving back are one atomic operation each on
+//! the word that holds the bit, or one for many bits of the same word; no thread ever waits for
+//! another. ABA cannot happen because no operation compares a pointer or an index.
 //!
-//! An empty pool is a value, `None`, and costs one load; it never blocks and never allocates. The
-//! price of an allocation from a nearly empty pool is a walk over its words, 64 buffers each.
+//! "Empty" is never a mistake: an allocation fails only if at one moment during the call not one
+//! buffer was in the list (and, with a [`PoolCache`], in the caller's cache). It is a value, `None`,
+//! which costs two walks over the words, 32 buffers each; it never blocks and never allocates.
+//!
+//! Each worker should have a [`PoolCache`], given to it or [entered](PoolCache::enter): allocating
+//! and freeing through it touches nothing that another thread writes.
 //!
 //! # Example
 //!
@@ -118,15 +120,12 @@ impl PacketPool {
     #[inline]
     #[must_use]
     pub fn alloc(&self) -> Option<PacketBuf> {
-        if let Some(result) = current(self.inner, PoolCache::alloc) {
-            return result;
-        }
-        let mut index = [0];
-        if self.inner().acquire(&mut index, 1) == 0 {
-            return None;
-        }
-        // SAFETY: the pool is alive, and the index was taken from the list just now.
-        Some(unsafe { PacketBuf::new(self.inner, index[0]) })
+        let index = match current(self.inner) {
+            Some(cache) => cache.take()?,
+            None => self.inner().acquire_one()?,
+        };
+        // SAFETY: the pool is alive, and the index was taken from the list or from the cache just now.
+        Some(unsafe { PacketBuf::new(self.inner, index) })
     }
 
     /// Puts up to `n` free buffers into `out` and returns how many there were; fewer than `n` count
@@ -167,7 +166,8 @@ impl PacketPool {
         PoolCache::new(self.clone(), capacity)
     }
 
-    /// Buffers in the shared list at this moment; those resting in a [`PoolCache`] do not count.
+    /// Buffers in the shared list; those resting in a [`PoolCache`] do not count. Counted word by
+    /// word: exact while no other thread allocates or frees.
     #[must_use]
     pub fn available(&self) -> usize {
         self.inner().available()

@@ -18,8 +18,6 @@ pub struct Consumer<T> {
     pub(super) head: usize,
     /// Where the ring is empty, as far as this half knows: the producer's position.
     limit: usize,
-    /// What the producer has been told.
-    published: usize,
     window_mask: usize,
     /// Not `Sync`: a half belongs to one thread at a time.
     _one_thread: PhantomData<Cell<()>>,
@@ -33,7 +31,6 @@ impl<T> Consumer<T> {
         Self {
             head: start,
             limit: start,
-            published: start,
             window_mask: ring.window_mask(),
             ring,
             _one_thread: PhantomData,
@@ -103,7 +100,8 @@ impl<T> Consumer<T> {
     /// Gives the producer the slots that lazy calls have kept back.
     #[inline]
     pub fn flush(&mut self) {
-        if self.published != self.head {
+        // Our own position: nobody else writes it.
+        if self.ring.head.load(Ordering::Relaxed) != self.head {
             self.publish();
         }
     }
@@ -198,7 +196,6 @@ impl<T> Consumer<T> {
 
     #[inline]
     pub(super) fn publish(&mut self) {
-        self.published = self.head;
         // Release: the items are out of their slots before the producer sees the position.
         self.ring.head.store(self.head, Ordering::Release);
     }

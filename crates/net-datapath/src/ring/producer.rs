@@ -18,8 +18,6 @@ pub struct Producer<T> {
     pub(super) tail: usize,
     /// Where the ring is full, as far as this half knows: the consumer's position plus the capacity.
     limit: usize,
-    /// What the consumer has been told.
-    published: usize,
     window_mask: usize,
     /// Not `Sync`: a half belongs to one thread at a time.
     _one_thread: PhantomData<Cell<()>>,
@@ -33,7 +31,6 @@ impl<T> Producer<T> {
         Self {
             tail: start,
             limit: start.wrapping_add(ring.capacity),
-            published: start,
             window_mask: ring.window_mask(),
             ring,
             _one_thread: PhantomData,
@@ -95,7 +92,8 @@ impl<T> Producer<T> {
     /// Shows the consumer what lazy calls have kept back.
     #[inline]
     pub fn flush(&mut self) {
-        if self.published != self.tail {
+        // Our own position: nobody else writes it.
+        if self.ring.tail.load(Ordering::Relaxed) != self.tail {
             self.publish();
         }
     }
@@ -188,7 +186,6 @@ impl<T> Producer<T> {
 
     #[inline]
     pub(super) fn publish(&mut self) {
-        self.published = self.tail;
         // Release: the items are in their slots before the consumer sees the position.
         self.ring.tail.store(self.tail, Ordering::Release);
     }

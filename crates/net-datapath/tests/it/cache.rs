@@ -79,14 +79,6 @@ fn a_stranger_goes_home() {
 }
 
 #[test]
-fn refilling_leaves_three_quarters_to_the_others() {
-    let pool = pool(16);
-    let cache = pool.cache(16);
-    let _buf = cache.alloc().unwrap();
-    assert_eq!(pool.available(), 12);
-}
-
-#[test]
 fn the_hungry_are_heard() {
     let pool = pool(8);
     let hoarder = pool.cache(8);

@@ -12,7 +12,7 @@ fn pool(buffers: usize) -> PacketPool {
         buffer_size: 256,
         headroom: 32,
     })
-    .unwrap()
+    .expect("a small pool")
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn produce(tx: &mut Producer<Box<[u64; 3]>>, count: u64) {
             _ => {
                 let mut chunk = tx.write_chunk(random.below(90) as usize);
                 while !chunk.is_empty() && next < count {
-                    chunk.push(item(next)).unwrap();
+                    chunk.push(item(next)).expect("a slot is left");
                     next += 1;
                 }
             }
@@ -56,8 +56,8 @@ fn produce(tx: &mut Producer<Box<[u64; 3]>>, count: u64) {
 fn consume(rx: &mut Consumer<Box<[u64; 3]>>) -> u64 {
     let mut random = Random(0x1234_5678);
     let mut next = 0;
-    let mut expect = |got: &Box<[u64; 3]>| {
-        assert_eq!(**got, *item(next), "in order, once, whole");
+    let mut expect = |got: &[u64; 3]| {
+        assert_eq!(*got, *item(next), "in order, once, whole");
         next += 1;
     };
     let mut out = Vec::new();
@@ -66,8 +66,8 @@ fn consume(rx: &mut Consumer<Box<[u64; 3]>>) -> u64 {
             thread::yield_now();
         }
         match random.below(4) {
-            0 => rx.pop().iter().for_each(&mut expect),
-            1 => rx.pop_lazy().iter().for_each(&mut expect),
+            0 => rx.pop().iter().for_each(|i| expect(i)),
+            1 => rx.pop_lazy().iter().for_each(|i| expect(i)),
             2 => {
                 rx.pop_into(&mut out, random.below(90) as usize);
                 out.drain(..).for_each(|i| expect(&i));
@@ -75,7 +75,7 @@ fn consume(rx: &mut Consumer<Box<[u64; 3]>>) -> u64 {
             _ => {
                 let mut chunk = rx.read_chunk(random.below(90) as usize);
                 let (first, second) = chunk.as_slices();
-                first.iter().chain(second).for_each(&mut expect);
+                first.iter().chain(second).for_each(|i| expect(i));
                 chunk.consume(chunk.len());
             }
         }

@@ -1,0 +1,227 @@
+//! Pools of 4,096 buffers of 2 KiB: allocate and free, on one thread, on two, and across.
+
+use std::hint::{black_box, spin_loop};
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use net_datapath::pool::{PacketPool, PoolConfig};
+use net_datapath::{Consumer, LockFreeRing, Producer};
+
+use crate::harness::{Options, Unit, alone, contender, table, together};
+
+const BUFFERS: usize = 4096;
+const CACHE: usize = 64;
+
+fn ours() -> PacketPool {
+    PacketPool::new(PoolConfig {
+        buffers: BUFFERS,
+        buffer_size: 2048,
+        headroom: 128,
+    })
+    .expect("8 MiB")
+}
+
+fn theirs() -> arcbox_datapath::PacketPool {
+    arcbox_datapath::PacketPool::new(BUFFERS).expect("8 MiB")
+}
+
+/// A queue of indices is what one would build with crossbeam.
+fn queue() -> ArrayQueue<u32> {
+    let queue = ArrayQueue::new(BUFFERS);
+    for index in 0..BUFFERS as u32 {
+        queue.push(index).expect("has room");
+    }
+    queue
+}
+
+pub(crate) fn all(options: &Options) {
+    const PAIRS: u64 = 1 << 20;
+    let (pool, arcbox, queue) = (ours(), theirs(), queue());
+
+    let with_cache = || {
+        let cache = pool.cache(CACHE);
+        for _ in 0..PAIRS {
+            if let Some(buf) = cache.alloc() {
+                cache.free(black_box(buf));
+            }
+        }
+    };
+    let entered = || {
+        let cache = pool.cache(CACHE);
+        cache.enter(|| {
+            for _ in 0..PAIRS {
+                drop(black_box(pool.alloc()));
+            }
+        });
+    };
+    let shared = || {
+        for _ in 0..PAIRS {
+            drop(black_box(pool.alloc()));
+        }
+    };
+    let arcbox_pairs = || {
+        for _ in 0..PAIRS {
+            drop(black_box(arcbox.alloc()));
+        }
+    };
+    let queue_pairs = || {
+        for _ in 0..PAIRS {
+            if let Some(index) = queue.pop() {
+                let _ = queue.push(black_box(index));
+            }
+        }
+    };
+
+    let contenders = vec![
+        contender("net-datapath, cache", || alone(with_cache)),
+        contender("net-datapath, entered cache", || alone(entered)),
+        contender("net-datapath, shared list", || alone(shared)),
+        contender("arcbox-datapath", || alone(arcbox_pairs)),
+        contender("crossbeam ArrayQueue", || alone(queue_pairs)),
+    ];
+    let title = "pool, allocate and free, one thread";
+    table(title, Unit::Nanoseconds, PAIRS, options.rounds, contenders);
+
+    let contenders = vec![
+        contender("net-datapath, cache", || together(with_cache, with_cache)),
+        contender("net-datapath, entered cache", || together(entered, entered)),
+        contender("net-datapath, shared list", || together(shared, shared)),
+        contender("arcbox-datapath", || together(arcbox_pairs, arcbox_pairs)),
+        contender("crossbeam ArrayQueue", || {
+            together(queue_pairs, queue_pairs)
+        }),
+    ];
+    let title = "pool, allocate and free, two threads at once (each pair of either)";
+    table(title, Unit::Nanoseconds, PAIRS, options.rounds, contenders);
+
+    let contenders = vec![
+        contender("net-datapath, caches", || {
+            let (tx, rx) = LockFreeRing::with_capacity(1024);
+            let (alloc, free) = (pool.cache(CACHE), pool.cache(CACHE));
+            across(
+                PAIRS,
+                tx,
+                rx,
+                move || alloc.alloc(),
+                move |buf| free.free(buf),
+            )
+        }),
+        contender("net-datapath, shared list", || {
+            let (tx, rx) = LockFreeRing::with_capacity(1024);
+            across(PAIRS, tx, rx, || pool.alloc(), drop)
+        }),
+        contender("net-datapath, batches of 32", || batches(PAIRS, &pool)),
+        contender("arcbox-datapath", || {
+            let (tx, rx) = LockFreeRing::with_capacity(1024);
+            across(
+                PAIRS,
+                tx,
+                rx,
+                || arcbox.alloc_index(),
+                |index| {
+                    // SAFETY: the index was allocated by the other thread and is freed once.
+                    unsafe { arcbox.free_by_index(index) };
+                },
+            )
+        }),
+        contender("crossbeam ArrayQueue", || {
+            let (tx, rx) = LockFreeRing::with_capacity(1024);
+            across(
+                PAIRS,
+                tx,
+                rx,
+                || queue.pop(),
+                |index| {
+                    let _ = queue.push(index);
+                },
+            )
+        }),
+        contender("the ring alone, u32", || {
+            let (tx, rx) = LockFreeRing::with_capacity(1024);
+            across(
+                PAIRS,
+                tx,
+                rx,
+                || Some(1u32),
+                |index| {
+                    black_box(index);
+                },
+            )
+        }),
+    ];
+    let title = "pool, one thread allocates, the other frees (with the ring between them)";
+    table(title, Unit::Nanoseconds, PAIRS, options.rounds, contenders);
+}
+
+/// One thread allocates and sends, the other receives and frees.
+fn across<T: Send>(
+    count: u64,
+    mut tx: Producer<T>,
+    mut rx: Consumer<T>,
+    alloc: impl Fn() -> Option<T> + Send,
+    free: impl Fn(T) + Send,
+) -> Duration {
+    together(
+        move || {
+            for _ in 0..count {
+                let mut item = loop {
+                    match alloc() {
+                        Some(item) => break item,
+                        None => {
+                            tx.flush();
+                            spin_loop();
+                        }
+                    }
+                };
+                while let Err(full) = tx.push_lazy(item) {
+                    item = full.into_inner();
+                    spin_loop();
+                }
+            }
+        },
+        move || {
+            let mut got = 0;
+            while got < count {
+                match rx.pop_lazy() {
+                    Some(item) => {
+                        free(item);
+                        got += 1;
+                    }
+                    None => spin_loop(),
+                }
+            }
+        },
+    )
+}
+
+/// The same in batches.
+fn batches(count: u64, pool: &PacketPool) -> Duration {
+    let (mut tx, mut rx) = LockFreeRing::with_capacity(1024);
+    together(
+        move || {
+            let mut bufs = Vec::with_capacity(32);
+            let mut sent = 0;
+            while sent < count {
+                let wanted = (32 - bufs.len()).min((count - sent) as usize);
+                pool.alloc_batch(&mut bufs, wanted);
+                let n = tx.push_iter(bufs.drain(..));
+                if n == 0 {
+                    spin_loop();
+                }
+                sent += n as u64;
+            }
+        },
+        move || {
+            let mut got = 0;
+            while got < count {
+                let chunk = rx.read_chunk(32);
+                let n = chunk.len();
+                if n == 0 {
+                    spin_loop();
+                }
+                pool.free_batch(chunk);
+                got += n as u64;
+            }
+        },
+    )
+}
