@@ -19,20 +19,28 @@ fn forwarder() -> Forwarder {
     config.local_prefixes = vec![([10, 0, 2, 0].into(), 24)];
     config.cache_bytes = 20_000;
     let mut dns = Forwarder::new(config).expect("a fixed configuration");
-    dns.set_gateway(&[[10, 0, 2, 1].into()]).expect("an empty table");
+    dns.set_gateway(&[[10, 0, 2, 1].into()])
+        .expect("an empty table");
     dns
 }
 
 /// Gives a query, returns what comes of it at once; lets the rest end.
 fn ask(dns: &mut Forwarder, transport: Transport, message: &[u8], now: Duration) -> Vec<Action> {
     let mut out = Vec::new();
-    let origin = Origin { client: ClientId(1), to: 1, transport };
+    let origin = Origin {
+        client: ClientId(1),
+        to: 1,
+        transport,
+    };
     dns.query(origin, message, now, &mut out);
     out
 }
 
 fn replies(actions: &[Action]) -> usize {
-    actions.iter().filter(|action| matches!(action, Action::Reply { .. })).count()
+    actions
+        .iter()
+        .filter(|action| matches!(action, Action::Reply { .. }))
+        .count()
 }
 
 fn check_replies(actions: &[Action], limit: usize) {
@@ -64,17 +72,29 @@ fn query(message: &[u8], transport: Transport, limit: usize) {
 }
 
 fn answer(bytes: &[u8]) {
-    let Some((&control, rest)) = bytes.split_first() else { return };
+    let Some((&control, rest)) = bytes.split_first() else {
+        return;
+    };
     let mut dns = forwarder();
     let now = Duration::from_secs(9);
     let mut asked = b"\0\x07\x01\0\0\x01\0\0\0\0\0\x01\x07Example\x03com\0\0\x01\0\x01".to_vec();
     asked.extend(b"\0\0\x29\x10\0\0\0\0\0\0\0");
     let (transport, limit) = match control & 2 {
-        0 => (Transport::Udp { max_payload: MAX_PAYLOAD }, MAX_PAYLOAD.into()),
+        0 => (
+            Transport::Udp {
+                max_payload: MAX_PAYLOAD,
+            },
+            MAX_PAYLOAD.into(),
+        ),
         _ => (Transport::Tcp, 65_535),
     };
     let mut out = ask(&mut dns, transport, &asked, now);
-    let Some(Action::QueryUdp { id, server, message }) = out.pop() else {
+    let Some(Action::QueryUdp {
+        id,
+        server,
+        message,
+    }) = out.pop()
+    else {
         panic!("a foreign name goes upstream")
     };
     let mut given = message.get(..2).expect("a query has an id").to_vec();
@@ -88,7 +108,12 @@ fn answer(bytes: &[u8]) {
     let answered = replies(&out);
     // From the cache it is one reply too, whenever it is asked.
     for later in [0, 1, 30, 100_000] {
-        let again = ask(&mut dns, Transport::Tcp, &asked, now + Duration::from_secs(later));
+        let again = ask(
+            &mut dns,
+            Transport::Tcp,
+            &asked,
+            now + Duration::from_secs(later),
+        );
         assert!(replies(&again) <= 1);
         check_replies(&again, 65_535);
     }
@@ -97,7 +122,9 @@ fn answer(bytes: &[u8]) {
 }
 
 fn stream(bytes: &[u8]) {
-    let Some((&portion, bytes)) = bytes.split_first() else { return };
+    let Some((&portion, bytes)) = bytes.split_first() else {
+        return;
+    };
     let mut framer = Framer::new(MAX_QUERY);
     let mut seen = Vec::new();
     for mut input in bytes.chunks(usize::from(portion) + 1) {
@@ -114,9 +141,17 @@ fn stream(bytes: &[u8]) {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some((&kind, rest)) = data.split_first() else { return };
+    let Some((&kind, rest)) = data.split_first() else {
+        return;
+    };
     match kind % 5 {
-        0 => query(rest, Transport::Udp { max_payload: MAX_PAYLOAD }, MAX_PAYLOAD.into()),
+        0 => query(
+            rest,
+            Transport::Udp {
+                max_payload: MAX_PAYLOAD,
+            },
+            MAX_PAYLOAD.into(),
+        ),
         1 => query(rest, Transport::Tcp, 65_535),
         2 => answer(rest),
         3 => stream(rest),

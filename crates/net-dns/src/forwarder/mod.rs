@@ -16,7 +16,7 @@ use crate::config::{Config, ConfigError};
 use crate::flights::{Flights, Plan, Waiter};
 use crate::local::{HostError, LocalNames};
 use crate::message::{Header, flag, rcode};
-use crate::name::Name;
+use crate::name::{Name, NameError};
 use crate::query::{Asker, Query, Verdict, judge};
 use crate::reply;
 use crate::rng::Ids;
@@ -64,6 +64,13 @@ impl<T: Clone + PartialEq> Forwarder<T> {
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         let domain = match config.domain {
             Some(name) => match Name::parse(&name) {
+                // Everything would be local.
+                Ok(domain) if domain == Name::root() => {
+                    return Err(ConfigError::Domain {
+                        name,
+                        cause: NameError::EmptyLabel,
+                    });
+                }
                 Ok(domain) => Some(domain),
                 Err(cause) => return Err(ConfigError::Domain { name, cause }),
             },

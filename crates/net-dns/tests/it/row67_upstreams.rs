@@ -153,6 +153,10 @@ fn row67_bad_configuration_is_named() {
         fails(|c| c.split = vec![("a b".into(), vec![])]),
         ConfigError::Suffix { .. }
     ));
+    assert!(matches!(
+        fails(|c| c.domain = Some(".".into())),
+        ConfigError::Domain { .. }
+    ));
     let bad = fails(|c| c.local_prefixes = vec![([10, 0, 0, 0].into(), 33)]);
     assert_eq!(
         bad.to_string(),
