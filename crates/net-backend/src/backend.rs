@@ -113,7 +113,8 @@ pub trait NetworkBackend: Send {
     /// passed, such as zero, means at once: the back end needs to be told what time it is.
     fn next_deadline(&self) -> Option<Duration>;
 
-    /// Tells the time, `now`, in the time base of the caller; monotonic.
+    /// Tells the time, `now`, in the time base of the caller; monotonic. What was blocked may go
+    /// on afterwards: try again to transmit.
     fn on_deadline(&mut self, now: Duration);
 
     /// A copy of the counters.

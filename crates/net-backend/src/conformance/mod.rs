@@ -41,7 +41,8 @@ const PATIENCE: u32 = 100_000;
 
 /// The far side of an attachment: what a guest or a VMM would do.
 pub trait Peer {
-    /// Sends one whole frame; false if it would block, and then nothing of it was sent.
+    /// Sends one frame; false if it would block, and then the same frame is offered again. A far
+    /// side that has sent a part of it remembers how much.
     fn send(&mut self, header: VirtioNetHdr, frame: &[u8]) -> bool;
 
     /// The next frame, or `None` if there is none now.

@@ -1,0 +1,8 @@
+//! Every kind of socket, with real sockets at both ends.
+#![allow(clippy::unwrap_used)] // The helpers are test code too.
+
+mod bess;
+mod far;
+mod qemu_dgram;
+mod qemu_stream;
+mod unixgram;
