@@ -1,15 +1,17 @@
 //! Running other programs: where they start, what they inherit, what is said when they fail.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::Result;
 
 /// The directory of the root `Cargo.toml`.
 pub(crate) fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_path_buf()
+    // `cargo run` says it at run time; a copy that runs without cargo knows where it was built.
+    let told = std::env::var_os("CARGO_MANIFEST_DIR");
+    let here = PathBuf::from(told.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()));
+    here.parent().unwrap_or(&here).to_path_buf()
 }
 
 /// The workspace's target directory: `CARGO_TARGET_DIR`, or `target` at the root.
