@@ -148,6 +148,7 @@ pub(crate) fn from_frames(sent: &[Sent]) -> Vec<(SocketAddr, SocketAddr, Vec<u8>
         assert!(packet.verify_ip_checksum() && packet.verify_l4_checksum());
         assert!(matches!(packet.meta().l3, L3::Ipv4 | L3::Ipv6));
         let (src, dst) = (packet.ip_src().unwrap(), packet.ip_dst().unwrap());
+        assert_eq!(dst, one.guest);
         let mut payload = vec![0; packet.payload_len()];
         packet.copy_range(packet.meta().payload_offset.into(), &mut payload);
         let meta = packet.meta();

@@ -171,6 +171,8 @@ unsafe fn control_messages(message: &libc::msghdr, mut each: impl FnMut(i32, i32
         while let Some(header) = next.as_ref() {
             let data = libc::CMSG_DATA(header);
             let skip = data as usize - (header as *const libc::cmsghdr) as usize;
+            // The length is a usize on Linux and 32 bits wide on macOS.
+            #[allow(clippy::unnecessary_cast)]
             let len = (header.cmsg_len as usize).saturating_sub(skip);
             each(
                 header.cmsg_level,
