@@ -48,14 +48,22 @@ fuzz_target!(|data: &[u8]| {
             let salt = options.first().copied().unwrap_or(0);
             message[33] = salt & 3;
             let bytes = [&message[..], options].concat();
-            feed(&mut server, u32::from(salt & 1), &bytes, Duration::from_secs(i as u64 * 20));
+            feed(
+                &mut server,
+                u32::from(salt & 1),
+                &bytes,
+                Duration::from_secs(i as u64 * 20),
+            );
             if salt == 0xfe {
                 server.port_closed(0);
             }
         }
     }
     let snapshot = server.snapshot(Duration::from_secs(9999));
-    assert_eq!(Snapshot::from_bytes(&snapshot.to_bytes()).as_ref(), Ok(&snapshot));
+    assert_eq!(
+        Snapshot::from_bytes(&snapshot.to_bytes()).as_ref(),
+        Ok(&snapshot)
+    );
 
     if let Ok(snapshot) = Snapshot::from_bytes(data) {
         server.restore(&snapshot, Duration::ZERO, Duration::from_secs(9999));

@@ -86,6 +86,24 @@ fn row61_same_machine_same_address() {
 }
 
 #[test]
+fn row61_discover_changes_no_running_lease() {
+    let mut s = server();
+    let id = b"\x01one";
+    let given = Msg::discover(1).id(id).ask(&mut s, 1, at(0)).ip();
+    Msg::select(1, given).id(id).name("a").ask(&mut s, 1, at(0));
+    let lease = |s: &Server| {
+        let lease = s.leases().next().unwrap();
+        (lease.mac, lease.expires, lease.hostname.map(str::to_owned))
+    };
+    let before = lease(&s);
+    // The same identifier behind another MAC: offered the same address, not yet its holder.
+    let offer = Msg::discover(2).id(id).name("b").ask(&mut s, 1, at(9));
+    assert_eq!((offer.ip(), lease(&s)), (given, before));
+    Msg::select(2, given).id(id).name("b").ask(&mut s, 1, at(9));
+    assert_eq!(lease(&s), (mac(2), at(3609), Some("b".into())));
+}
+
+#[test]
 fn row61_lease_expires_and_says_so() {
     let mut s = server();
     let given = dora(&mut s, 1, 1, at(0));

@@ -122,7 +122,8 @@ impl Server {
                 self.take(other);
             }
         }
-        // A lease that runs stays one; it may have to follow its client to this port.
+        // A lease that runs stays as it is, but follows its client to this port. What else is new
+        // about the client counts once it has asked for the lease.
         let lease = self
             .table
             .get(ip)
@@ -130,7 +131,6 @@ impl Server {
         let binding = match lease.cloned() {
             Some(lease) => Binding {
                 port: Some(peer.port),
-                mac: peer.mac,
                 ..lease
             },
             None => {
