@@ -75,6 +75,30 @@ fn row64_unknown_flags_and_options_travel_verbatim() {
 }
 
 #[test]
+fn row64_signed_queries_travel_verbatim_and_unshared() {
+    let mut net = Net::new(config(&[S1]));
+    // A transaction signature (RFC 8945), which covers the whole message.
+    let mut signed = query(7, "www.example.com", A);
+    signed.extend(owned_rr(&wire("key.example"), 250, 0, &[5; 40]).0);
+    signed[11] = 1;
+    for n in 1..=2 {
+        net.ask_udp(n, &signed);
+        assert_eq!(net.sent.len(), n as usize);
+        assert_eq!(net.last_sent().message[2..], signed[2..]);
+    }
+    let sent = net.last_sent();
+    let signature = [owned_rr(&wire("key.example"), 250, 0, &[6; 40])];
+    let given = answer(
+        &sent.message,
+        0,
+        [&[rr(A, 60, &[1, 2, 3, 4])], &[], &signature],
+    );
+    net.give(&sent, &given);
+    assert_eq!(net.replies[0].1[2..], given[2..]);
+    assert_eq!(net.dns.cache_use(), (0, 0));
+}
+
+#[test]
 fn row64_edns_size_and_do_reach_upstream_and_hop_by_hop_options_do_not() {
     let mut net = Net::new(config(&[S1]));
     let cookie = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
