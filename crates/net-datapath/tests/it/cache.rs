@@ -111,7 +111,7 @@ fn the_hungry_are_heard() {
     let other = pool.cache(4);
     let one = other.alloc().unwrap();
     other.free(one);
-    assert!(other.len() > 0);
+    assert!(!other.is_empty());
     drop(hoarder);
     let all: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
     let held = other.len();

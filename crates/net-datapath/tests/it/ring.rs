@@ -117,7 +117,7 @@ proptest! {
                         Ok(()) => {
                             prop_assert!(room);
                             model.push();
-                            if !lazy || model.pushed % model.window == 0 { model.publish(); }
+                            if !lazy || model.pushed.is_multiple_of(model.window) { model.publish(); }
                         }
                         Err(Full((n, _))) => {
                             prop_assert!(!room);
@@ -161,7 +161,7 @@ proptest! {
                     let got = if lazy { rx.pop_lazy() } else { rx.pop() };
                     let want = model.pop();
                     prop_assert_eq!(got.map(|i| i.0), want);
-                    if !lazy || model.popped % model.window == 0 { model.kept = 0; }
+                    if !lazy || model.popped.is_multiple_of(model.window) { model.kept = 0; }
                 }
                 Op::Release => { rx.flush(); model.kept = 0; }
                 Op::PopInto(n) => {
