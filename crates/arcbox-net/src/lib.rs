@@ -30,12 +30,13 @@
 //! that is connected to itself, for tests and for VMMs that move frames by hand.
 //!
 //! ```
-//! use arcbox_net::{NetConfig, NetworkManager, backend::memory};
+//! use arcbox_net::{AttachOptions, NetConfig, NetworkManager, backend::memory};
 //!
 //! let manager = NetworkManager::new(NetConfig::default());
 //! manager.start()?;
 //! let (guest, port) = memory::pair();
-//! let attached = manager.attach(Box::new(port), Some("web"), None)?;
+//! let options = AttachOptions { name: Some("web".to_owned()), ..AttachOptions::default() };
+//! let attached = manager.attach(Box::new(port), options)?;
 //! assert_eq!(attached.address.to_string(), "10.0.2.2");
 //! # drop(guest);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -43,7 +44,7 @@
 #![forbid(unsafe_code)]
 
 pub use net_manager::{
-    AttachmentId, AttachmentInfo, ForwardId, ManagerError, NetConfig, NetworkConfig,
+    AttachOptions, AttachmentId, AttachmentInfo, ForwardId, ManagerError, NetConfig, NetworkConfig,
     NetworkManager, NetworkMode, PortStatistics, Protocol, PublishedAs, PublishedPort, Status,
     mac_for,
 };

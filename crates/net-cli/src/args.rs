@@ -13,11 +13,21 @@ use crate::usage::UsageError;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Run a command on a network of its own.
-    Run { network: NetworkOptions, command: Vec<OsString> },
+    Run {
+        network: NetworkOptions,
+        command: Vec<OsString>,
+    },
     /// Run a QEMU with a NIC on a network of its own.
-    Qemu { network: NetworkOptions, command: Vec<OsString> },
+    Qemu {
+        network: NetworkOptions,
+        command: Vec<OsString>,
+    },
     /// Serve until a signal.
-    Up { file: Option<PathBuf>, network: NetworkOptions, attach: Vec<AttachOption> },
+    Up {
+        file: Option<PathBuf>,
+        network: NetworkOptions,
+        attach: Vec<AttachOption>,
+    },
     /// Show everything at work.
     Demo,
     /// Say what this machine can do.
@@ -28,7 +38,7 @@ pub(crate) enum Command {
     Version,
     /// The program inside a namespace, started by the program itself.
     #[cfg(target_os = "linux")]
-    NamespaceChild { socket: i32 },
+    NamespaceChild { command: Vec<OsString> },
     /// The guest of the demo, started by the program itself.
     #[cfg(target_os = "linux")]
     DemoGuest { arguments: Vec<OsString> },
@@ -82,7 +92,11 @@ where
 {
     let mut parser = lexopt::Parser::from_args(arguments);
     let name = match parser.next()? {
-        None => return Err(UsageError::new("no command given: run, qemu, up, demo or doctor")),
+        None => {
+            return Err(UsageError::new(
+                "no command given: run, qemu, up, demo or doctor",
+            ));
+        }
         Some(Short('h') | Long("help")) => return Ok(Command::Help),
         Some(Short('V') | Long("version")) => return Ok(Command::Version),
         Some(Value(name)) => name,
@@ -90,17 +104,22 @@ where
     };
     match name.to_str() {
         Some("run") => with_command(parser, |network, command| Command::Run { network, command }),
-        Some("qemu") => with_command(parser, |network, command| Command::Qemu { network, command }),
+        Some("qemu") => with_command(parser, |network, command| Command::Qemu {
+            network,
+            command,
+        }),
         Some("up") => up(parser),
         Some("demo") => nothing_more(parser, Command::Demo),
         Some("doctor") => nothing_more(parser, Command::Doctor),
         Some("help") => Ok(Command::Help),
         #[cfg(target_os = "linux")]
-        Some(crate::NAMESPACE_CHILD) => {
-            Ok(Command::NamespaceChild { socket: parser.value()?.parse()? })
-        }
+        Some(crate::NAMESPACE_CHILD) => Ok(Command::NamespaceChild {
+            command: parser.raw_args()?.collect(),
+        }),
         #[cfg(target_os = "linux")]
-        Some(crate::DEMO_GUEST) => Ok(Command::DemoGuest { arguments: parser.raw_args()?.collect() }),
+        Some(crate::DEMO_GUEST) => Ok(Command::DemoGuest {
+            arguments: parser.raw_args()?.collect(),
+        }),
         _ => Err(UsageError::new(format!(
             "unknown command `{}`: expected run, qemu, up, demo or doctor",
             name.to_string_lossy()
@@ -123,7 +142,10 @@ fn with_command(
         }
         match &argument {
             Short('h') | Long("help") => return Ok(Command::Help),
-            _ => network.option(argument, &mut parser)?,
+            _ => {
+                let option = spelled(argument)?;
+                network.option(&option, &mut parser)?;
+            }
         }
     }
     if command.is_empty() {
@@ -145,10 +167,17 @@ fn up(mut parser: lexopt::Parser) -> Result<Command, UsageError> {
             Long("vfkit") => attach.push(AttachOption::Vfkit(parser.value()?.into())),
             Long("bess") => attach.push(AttachOption::Bess(parser.value()?.into())),
             Long("netns") => attach.push(AttachOption::Netns(parser.value()?.string()?)),
-            other => network.option(other, &mut parser)?,
+            other => {
+                let option = spelled(other)?;
+                network.option(&option, &mut parser)?;
+            }
         }
     }
-    Ok(Command::Up { file, network, attach })
+    Ok(Command::Up {
+        file,
+        network,
+        attach,
+    })
 }
 
 fn nothing_more(mut parser: lexopt::Parser, command: Command) -> Result<Command, UsageError> {
@@ -159,28 +188,34 @@ fn nothing_more(mut parser: lexopt::Parser, command: Command) -> Result<Command,
     }
 }
 
+/// An option as it was written, without its value.
+fn spelled(argument: lexopt::Arg<'_>) -> Result<String, UsageError> {
+    match argument {
+        Long(name) => Ok(format!("--{name}")),
+        Short(name) => Ok(format!("-{name}")),
+        value @ Value(_) => Err(value.unexpected().into()),
+    }
+}
+
 impl NetworkOptions {
     /// Takes one network option.
-    fn option(
-        &mut self,
-        argument: lexopt::Arg<'_>,
-        parser: &mut lexopt::Parser,
-    ) -> Result<(), UsageError> {
-        match argument {
-            Long("mode") => self.mode = Some(text(parser, "--mode")?.parse().map_err(UsageError::new)?),
-            Long("subnet") => self.subnet = Some(subnet(&text(parser, "--subnet")?)?),
-            Long("mtu") => {
-                let value = text(parser, "--mtu")?;
+    fn option(&mut self, option: &str, parser: &mut lexopt::Parser) -> Result<(), UsageError> {
+        match option {
+            "--mode" => self.mode = Some(text(parser, option)?.parse().map_err(UsageError::new)?),
+            "--subnet" => self.subnet = Some(subnet(&text(parser, option)?)?),
+            "--mtu" => {
+                let value = text(parser, option)?;
                 let mtu = value.parse().map_err(|_| {
-                    UsageError::new(format!("--mtu: `{value}` is not between 68 and 65520"))
+                    UsageError::new(format!("--mtu: `{value}` is not between 576 and 65520"))
                 })?;
                 self.mtu = Some(mtu);
             }
-            Short('p') | Long("publish") => {
-                self.publish.push(text(parser, "-p")?.parse().map_err(UsageError::new)?);
+            "-p" | "--publish" => {
+                self.publish
+                    .push(text(parser, option)?.parse().map_err(UsageError::new)?);
             }
-            Long("dns") => {
-                self.dns.push(resolver(&text(parser, "--dns")?)?);
+            "--dns" => {
+                self.dns.push(resolver(&text(parser, option)?)?);
                 // `--dns ADDR...`: as many addresses as follow.
                 while let Some(more) = parser.try_raw_args().and_then(|mut raw| {
                     raw.next_if(|next| next.to_str().is_some_and(|next| resolver(next).is_ok()))
@@ -188,10 +223,10 @@ impl NetworkOptions {
                     self.dns.push(resolver(&more.to_string_lossy())?);
                 }
             }
-            Long("domain") => self.domain = Some(text(parser, "--domain")?),
-            Long("host-loopback") => self.host_loopback = true,
-            Long("pcap") => self.pcap = Some(parser.value()?.into()),
-            other => return Err(other.unexpected().into()),
+            "--domain" => self.domain = Some(text(parser, option)?),
+            "--host-loopback" => self.host_loopback = true,
+            "--pcap" => self.pcap = Some(parser.value()?.into()),
+            _ => return Err(UsageError::new(format!("unknown option `{option}`"))),
         }
         Ok(())
     }
@@ -201,7 +236,10 @@ impl NetworkOptions {
 fn text(parser: &mut lexopt::Parser, option: &str) -> Result<String, UsageError> {
     let value = parser.value()?;
     value.into_string().map_err(|value| {
-        UsageError::new(format!("{option}: `{}` is not text", value.to_string_lossy()))
+        UsageError::new(format!(
+            "{option}: `{}` is not text",
+            value.to_string_lossy()
+        ))
     })
 }
 
@@ -209,16 +247,22 @@ fn text(parser: &mut lexopt::Parser, option: &str) -> Result<String, UsageError>
 pub(crate) fn subnet(text: &str) -> Result<ipnetwork::Ipv4Network, UsageError> {
     let parsed = text.contains('/').then(|| text.parse().ok()).flatten();
     parsed.ok_or_else(|| {
-        UsageError::new(format!("subnet `{text}` is not an IPv4 network such as 10.0.2.0/24"))
+        UsageError::new(format!(
+            "subnet `{text}` is not an IPv4 network such as 10.0.2.0/24"
+        ))
     })
 }
 
 /// A resolver: an address, or an address and a port.
 pub(crate) fn resolver(text: &str) -> Result<SocketAddr, UsageError> {
     let address = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
-    address.or_else(|_| text.parse::<SocketAddr>()).map_err(|_| {
-        UsageError::new(format!("DNS server `{text}` is not an address such as 192.0.2.53"))
-    })
+    address
+        .or_else(|_| text.parse::<SocketAddr>())
+        .map_err(|_| {
+            UsageError::new(format!(
+                "DNS server `{text}` is not an address such as 192.0.2.53"
+            ))
+        })
 }
 
 #[cfg(test)]
@@ -234,14 +278,18 @@ mod tests {
         let line = "run --mode nat --subnet 10.9.0.0/24 --mtu 9000 -p 8080:80 -p 53:53/udp \
                     --dns 192.0.2.1 192.0.2.2 --dns [2001:db8::1]:5353 --domain example \
                     --host-loopback --pcap /tmp/x -- sh -c true --mtu 1";
-        let Ok(Command::Run { network, command }) = parsed(line) else { panic!("{line}") };
+        let Ok(Command::Run { network, command }) = parsed(line) else {
+            panic!("{line}")
+        };
         assert_eq!(network.mtu, Some(9000));
         assert_eq!(network.publish.len(), 2);
         assert_eq!(network.dns.len(), 3);
         assert!(network.host_loopback);
         assert_eq!(command, ["sh", "-c", "true", "--mtu", "1"]);
         let line = "up -f net.toml --qemu-stream /a --qemu-stream /b --vfkit /c --netns 17";
-        let Ok(Command::Up { attach, file, .. }) = parsed(line) else { panic!("{line}") };
+        let Ok(Command::Up { attach, file, .. }) = parsed(line) else {
+            panic!("{line}")
+        };
         assert_eq!(attach.len(), 4);
         assert_eq!(file, Some("net.toml".into()));
     }

@@ -48,7 +48,10 @@ impl Signals {
     /// Sleeps until one arrives.
     pub(crate) fn wait(self) {
         let (sender, receiver) = std::sync::mpsc::channel();
-        self.each(move |signal| drop(sender.send(signal)));
+        self.each(move |signal| {
+            // The first one is enough; nobody waits for a second.
+            let _ = sender.send(signal);
+        });
         // Every sender gone would mean that no signal can arrive any more.
         let _ = receiver.recv();
     }
@@ -57,7 +60,13 @@ impl Signals {
     /// itself, so that a child would see it twice; passing it on is right for `kill -INT` only, and
     /// harmless for programs that count on one.
     pub(crate) fn pass_on_to(self, child: &Child) {
-        let Some(pid) = Pid::from_raw(child.id() as i32) else { return };
+        self.pass_on(child.id());
+    }
+
+    fn pass_on(self, pid: u32) {
+        let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return;
+        };
         self.each(move |signal| {
             if let Some(signal) = Signal::from_named_raw(signal) {
                 // It may have ended in the meantime.
@@ -67,10 +76,24 @@ impl Signals {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl Signals {
+    /// Waits for a command in a namespace, passing signals on.
+    pub(crate) fn wait_for(
+        self,
+        child: &mut net_backend_linux::netns::NamespaceChild,
+    ) -> std::io::Result<ExitStatus> {
+        self.pass_on(child.id());
+        child.wait()
+    }
+}
+
 /// The exit status of a command as this program's own; a signal gives 128 and its number, as the
 /// shell has it.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
@@ -78,5 +101,9 @@ pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
 /// there, 126 where it cannot be run.
 pub(crate) fn spawn_failure(program: &std::ffi::OsStr, err: &std::io::Error) -> ExitCode {
     eprintln!("arcbox-net: {}: {err}", program.to_string_lossy());
-    ExitCode::from(if err.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
+    ExitCode::from(if err.kind() == std::io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    })
 }

@@ -12,7 +12,12 @@ struct Finding {
 
 /// Prints every finding; success if user-mode networking works here.
 pub(crate) fn doctor() -> ExitCode {
-    println!("arcbox-net {} on {} {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
+    println!(
+        "arcbox-net {} on {} {}",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    );
     let mut works = true;
     for finding in findings() {
         let (mark, details) = match &finding.result {
@@ -29,12 +34,22 @@ pub(crate) fn doctor() -> ExitCode {
             false => "User-mode networking does not work here; see the lines marked `no`.",
         }
     );
-    if works { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if works {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn findings() -> Vec<Finding> {
     let mut all = Vec::new();
-    let mut add = |what, needed, result| all.push(Finding { what, result, needed });
+    let mut add = |what, needed, result| {
+        all.push(Finding {
+            what,
+            result,
+            needed,
+        })
+    };
     add(
         "sockets for QEMU, vfkit, libkrun, bess",
         true,
@@ -48,12 +63,18 @@ fn findings() -> Vec<Finding> {
             add(what, false, result);
         }
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        add("SO_PEEK_OFF for TCP (Linux 6.9)", false, peek_offset(release.trim()));
+        add(
+            "SO_PEEK_OFF for TCP (Linux 6.9)",
+            false,
+            peek_offset(release.trim()),
+        );
     }
     add(
         "ping outside hosts (unprivileged ICMP)",
         false,
-        net_manager::probe_ping_sockets().map(|()| "ICMP datagram sockets".to_owned()),
+        net_manager::probe_ping_sockets()
+            .map(|()| "ICMP datagram sockets".to_owned())
+            .map_err(|why| why.to_string()),
     );
     all
 }
@@ -61,7 +82,9 @@ fn findings() -> Vec<Finding> {
 /// Kernels from 6.9 on peek into a TCP stream at an offset; older ones copy more.
 #[cfg(target_os = "linux")]
 fn peek_offset(release: &str) -> Result<String, String> {
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version >= (6, 9) {
         Ok(format!("kernel {release}"))
@@ -76,7 +99,14 @@ mod tests {
 
     #[test]
     fn kernel_releases_compare_as_numbers() {
-        for (release, new) in [("6.9.0", true), ("6.18.44-x", true), ("6.8.12", false), ("5.15.0-91-generic", false), ("7.0-rc1", true), ("", false)] {
+        for (release, new) in [
+            ("6.9.0", true),
+            ("6.18.44-x", true),
+            ("6.8.12", false),
+            ("5.15.0-91-generic", false),
+            ("7.0-rc1", true),
+            ("", false),
+        ] {
             assert_eq!(peek_offset(release).is_ok(), new, "{release}");
         }
     }

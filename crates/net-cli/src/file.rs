@@ -55,20 +55,36 @@ pub(crate) fn read(path: &Path) -> Result<(NetworkOptions, Vec<AttachOption>), U
 
 fn parse(text: &str) -> Result<(NetworkOptions, Vec<AttachOption>), UsageError> {
     let file: File = toml::from_str(text).map_err(|err| {
-        let line = err.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        let line = err
+            .span()
+            .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         UsageError::new(format!("line {line}: {}", err.message()))
     })?;
     let network = NetworkOptions {
         mode: file.mode.map(|mode| mode.parse()).transpose()?,
         subnet: file.subnet.as_deref().map(subnet).transpose()?,
         mtu: file.mtu,
-        publish: file.publish.iter().map(|port| port.parse()).collect::<Result<_, _>>()?,
-        dns: file.dns.iter().map(|server| resolver(server)).collect::<Result<_, _>>()?,
+        publish: file
+            .publish
+            .iter()
+            .map(|port| port.parse())
+            .collect::<Result<_, _>>()?,
+        dns: file
+            .dns
+            .iter()
+            .map(|server| resolver(server))
+            .collect::<Result<_, _>>()?,
         domain: file.domain,
         host_loopback: file.host_loopback,
         pcap: file.pcap,
     };
-    let Attach { qemu_stream, qemu_dgram, vfkit, bess, netns } = file.attach;
+    let Attach {
+        qemu_stream,
+        qemu_dgram,
+        vfkit,
+        bess,
+        netns,
+    } = file.attach;
     let attach = qemu_stream
         .into_iter()
         .map(AttachOption::QemuStream)

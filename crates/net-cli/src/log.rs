@@ -28,7 +28,9 @@ impl log::Log for Stderr {
 
 /// Starts logging; warnings and errors unless the environment says otherwise.
 pub(crate) fn init() {
-    let level = std::env::var("ARCBOX_NET_LOG").ok().and_then(|text| text.parse().ok());
+    let level = std::env::var("ARCBOX_NET_LOG")
+        .ok()
+        .and_then(|text| text.parse().ok());
     log::set_max_level(level.unwrap_or(LevelFilter::Warn));
     // It is set once, here; a second time would be a mistake without consequence.
     let _ = log::set_logger(&Stderr);

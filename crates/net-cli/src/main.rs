@@ -58,14 +58,18 @@ fn dispatch(command: Command) -> Result<ExitCode, UsageError> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Qemu { network, command } => qemu::qemu(network, command),
-        Command::Up { file, network, attach } => up::up(file.as_deref(), network, attach),
+        Command::Up {
+            file,
+            network,
+            attach,
+        } => up::up(file.as_deref(), network, attach),
         Command::Doctor => Ok(doctor::doctor()),
         #[cfg(target_os = "linux")]
         Command::Run { network, command } => run::run(network, command),
         #[cfg(target_os = "linux")]
         Command::Demo => Ok(demo::demo()),
         #[cfg(target_os = "linux")]
-        Command::NamespaceChild { socket } => Ok(run::namespace_child(socket)),
+        Command::NamespaceChild { command } => Ok(run::namespace_child(&command)),
         #[cfg(target_os = "linux")]
         Command::DemoGuest { arguments } => Ok(demo::guest(&arguments)),
         #[cfg(not(target_os = "linux"))]

@@ -83,7 +83,10 @@ mod tests {
             ..NetworkOptions::default()
         };
         let both = line.over(file);
-        assert_eq!((both.mtu, both.domain.as_deref()), (Some(1400), Some("file")));
+        assert_eq!(
+            (both.mtu, both.domain.as_deref()),
+            (Some(1400), Some("file"))
+        );
         let ports: Vec<u16> = both.publish.iter().map(|port| port.guest_port).collect();
         assert_eq!(ports, [1, 2]);
     }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode};
 
 use net_backend_socket::qemu_stream::QemuStream;
-use net_manager::mac_for;
+use net_manager::{AttachOptions, mac_for};
 
 use crate::args::NetworkOptions;
 use crate::child::{Signals, exit_code, spawn_failure};
@@ -23,19 +23,25 @@ pub(crate) fn qemu(
     let manager = network.start("qemu")?;
     let mac = mac_for("qemu", "guest1");
     let (ours, theirs) = UnixStream::pair().map_err(failed("make a socket pair"))?;
-    let backend = QemuStream::from_stream(ours)?;
-    manager.attach(Box::new(backend), None, None)?;
+    let backend = QemuStream::from_stream(ours).map_err(UsageError::new)?;
+    manager.attach(Box::new(backend), AttachOptions::default())?;
 
     // QEMU inherits its end by number.
     let theirs = socket2::Socket::from(theirs);
-    theirs.set_cloexec(false).map_err(failed("hand a socket to QEMU"))?;
-    let (program, arguments) =
-        command.split_first().ok_or_else(|| UsageError::new("no QEMU to run"))?;
+    theirs
+        .set_cloexec(false)
+        .map_err(failed("hand a socket to QEMU"))?;
+    let (program, arguments) = command
+        .split_first()
+        .ok_or_else(|| UsageError::new("no QEMU to run"))?;
     let signals = Signals::take()?;
     let spawned = Command::new(program)
         .args(arguments)
         .arg("-netdev")
-        .arg(format!("stream,id=arcbox0,server=off,addr.type=fd,addr.str={}", theirs.as_raw_fd()))
+        .arg(format!(
+            "stream,id=arcbox0,server=off,addr.type=fd,addr.str={}",
+            theirs.as_raw_fd()
+        ))
         .arg("-device")
         .arg(format!("virtio-net-pci,netdev=arcbox0,mac={mac}"))
         .spawn();

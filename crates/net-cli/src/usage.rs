@@ -16,7 +16,7 @@ arcbox-net: networks for virtual machines, containers and commands, without root
 NETWORK OPTIONS
     --mode nat|bridge|host-only   how the network meets the world (nat)
     --subnet CIDR                 addresses of the network (10.0.2.0/24)
-    --mtu N                       largest IP packet, 68 to 65520 (1500)
+    --mtu N                       largest IP packet, 576 to 65520 (1500)
     -p, --publish [ADDR:]PORT:GUESTPORT[/tcp|/udp]
                                   lead a port of the host to the first guest; may be repeated
     --dns ADDR...                 resolvers to ask in place of the host's own
@@ -41,8 +41,11 @@ pub(crate) struct UsageError(String);
 impl UsageError {
     pub(crate) fn new(what: impl fmt::Display) -> Self {
         // A message that quotes the user may contain anything; it stays one line.
-        let line: String =
-            what.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let line: String = what
+            .to_string()
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         Self(line)
     }
 }

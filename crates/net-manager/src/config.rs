@@ -50,7 +50,7 @@ pub struct NetConfig {
     pub mode: NetworkMode,
     /// The gateway's hardware address; one is derived from the subnet when absent.
     pub mac: Option<[u8; 6]>,
-    /// Largest IP packet, in bytes: 68 to 65,520.
+    /// Largest IP packet, in bytes: 576 to 65,520.
     pub mtu: u16,
     /// The host's bridge to join, in bridge mode.
     pub bridge: Option<String>,
@@ -104,7 +104,9 @@ impl std::str::FromStr for PublishedPort {
         let bind = match host.rsplit_once(':') {
             None => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port(host).ok_or_else(bad)?),
             Some((addr, host_port)) => {
-                let unbracketed = addr.strip_prefix('[').and_then(|addr| addr.strip_suffix(']'));
+                let unbracketed = addr
+                    .strip_prefix('[')
+                    .and_then(|addr| addr.strip_suffix(']'));
                 let addr = match unbracketed {
                     Some(v6) => v6.parse::<std::net::Ipv6Addr>().map(Into::into),
                     None => addr.parse::<Ipv4Addr>().map(Into::into),
@@ -112,13 +114,20 @@ impl std::str::FromStr for PublishedPort {
                 SocketAddr::new(addr.map_err(|_| bad())?, port(host_port).ok_or_else(bad)?)
             }
         };
-        Ok(Self { protocol, bind, guest: None, guest_port })
+        Ok(Self {
+            protocol,
+            bind,
+            guest: None,
+            guest_port,
+        })
     }
 }
 
 /// A decimal port number; signs, which `parse` accepts, are refused.
 fn port(text: &str) -> Option<u16> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
 }
 
 /// Every setting of a network.
@@ -133,7 +142,7 @@ pub struct NetworkConfig {
     pub subnet: Ipv4Network,
     /// The gateway's hardware address; derived from the subnet when absent.
     pub mac: Option<[u8; 6]>,
-    /// Largest IP packet, in bytes: 68 to 65,520.
+    /// Largest IP packet, in bytes: 576 to 65,520.
     pub mtu: u16,
     /// Resolvers that questions go to; empty means the host's own, followed as they change.
     pub dns: Vec<SocketAddr>,
@@ -173,7 +182,12 @@ fn default_subnet() -> Ipv4Network {
 
 impl From<NetConfig> for NetworkConfig {
     fn from(short: NetConfig) -> Self {
-        Self { mode: short.mode, mac: short.mac, mtu: short.mtu, ..Self::default() }
+        Self {
+            mode: short.mode,
+            mac: short.mac,
+            mtu: short.mtu,
+            ..Self::default()
+        }
     }
 }
 
@@ -185,14 +199,35 @@ mod tests {
     fn published_ports_in_every_spelling() {
         let parse = |text: &str| text.parse::<PublishedPort>();
         let tcp = parse("8080:80").unwrap();
-        assert_eq!((tcp.bind, tcp.guest_port), ("0.0.0.0:8080".parse().unwrap(), 80));
+        assert_eq!(
+            (tcp.bind, tcp.guest_port),
+            ("0.0.0.0:8080".parse().unwrap(), 80)
+        );
         assert_eq!(tcp.protocol, Protocol::Tcp);
         let udp = parse("127.0.0.1:5353:53/udp").unwrap();
-        assert_eq!((udp.bind, udp.protocol), ("127.0.0.1:5353".parse().unwrap(), Protocol::Udp));
-        assert_eq!(parse("[::1]:1:2/tcp").unwrap().bind, "[::1]:1".parse().unwrap());
+        assert_eq!(
+            (udp.bind, udp.protocol),
+            ("127.0.0.1:5353".parse().unwrap(), Protocol::Udp)
+        );
+        assert_eq!(
+            parse("[::1]:1:2/tcp").unwrap().bind,
+            "[::1]:1".parse().unwrap()
+        );
         for bad in [
-            "", "80", ":80", "80:", "a:80", "80:0", "80:80/sctp", "65536:1", "+80:80", "1.2.3:1:2",
-            "::1:1:2", "1:2:3:4", "80:80/", "-1:80",
+            "",
+            "80",
+            ":80",
+            "80:",
+            "a:80",
+            "80:0",
+            "80:80/sctp",
+            "65536:1",
+            "+80:80",
+            "1.2.3:1:2",
+            "::1:1:2",
+            "1:2:3:4",
+            "80:80/",
+            "-1:80",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -11,7 +11,9 @@ use net_usernet::PublishError;
 #[non_exhaustive]
 pub enum ManagerError {
     /// The mode needs privileges that the process lacks, or a back end that is not there.
-    #[error("mode `{0}` needs the privileged back end, which this release does not have yet; use `nat`")]
+    #[error(
+        "mode `{0}` needs the privileged back end, which this release does not have yet; use `nat`"
+    )]
     NeedsPrivileges(crate::NetworkMode),
     /// Not one of the modes.
     #[error("unknown mode `{0}`: expected nat, bridge or host-only")]
@@ -34,6 +36,9 @@ pub enum ManagerError {
     /// A device or socket could not be attached.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// A socket could not be bound to its path.
+    #[error(transparent)]
+    Bind(#[from] net_backend_socket::BindError),
     /// The capture file could not be made.
     #[error("cannot write the capture file {}: {source}", .path.display())]
     Capture {

@@ -31,7 +31,9 @@ mod tests {
     fn stable_local_unicast_and_distinct() {
         assert_eq!(mac_for("net", "web"), mac_for("net", "web"));
         assert_ne!(mac_for("net", "web"), mac_for("ne", "tweb"));
-        let all: HashSet<_> = (0..10_000).map(|n| mac_for("net", &format!("guest{n}"))).collect();
+        let all: HashSet<_> = (0..10_000)
+            .map(|n| mac_for("net", &format!("guest{n}")))
+            .collect();
         assert_eq!(all.len(), 10_000);
         assert!(all.iter().all(|mac| mac.is_local() && mac.is_unicast()));
     }

@@ -15,7 +15,8 @@ use net_usernet::ForwardId;
 use crate::config::{NetworkConfig, NetworkMode, PublishedPort};
 use crate::error::ManagerError;
 use crate::worker::{
-    Attach, AttachmentId, AttachmentInfo, Command, Listener, PublishedAs, Reply, Status, Worker,
+    Attach, AttachOptions, AttachmentId, AttachmentInfo, Command, Listener, PublishedAs, Reply,
+    Status, Worker,
 };
 
 /// One network: made, started, asked and stopped through this handle, from any thread.
@@ -40,7 +41,10 @@ impl NetworkManager {
     /// A network that is not running yet. Takes a [`crate::NetConfig`] or a [`NetworkConfig`];
     /// [`NetworkManager::start`] says what in it cannot work.
     pub fn new(config: impl Into<NetworkConfig>) -> Self {
-        Self { config: config.into(), running: Mutex::new(None) }
+        Self {
+            config: config.into(),
+            running: Mutex::new(None),
+        }
     }
 
     /// The settings.
@@ -67,18 +71,27 @@ impl NetworkManager {
             .name(format!("net-{}", self.config.name))
             .spawn(move || worker.run())
             .map_err(ManagerError::host("start the network's thread"))?;
-        *running = Some(Running { commands, waker, thread, published: Vec::new() });
+        *running = Some(Running {
+            commands,
+            waker,
+            thread,
+            published: Vec::new(),
+        });
         Ok(())
     }
 
     /// Whether the network runs.
     pub fn is_running(&self) -> bool {
-        self.lock().as_ref().is_some_and(|running| !running.thread.is_finished())
+        self.lock()
+            .as_ref()
+            .is_some_and(|running| !running.thread.is_finished())
     }
 
     /// Stops the network: sockets are closed, devices detached. Stopping twice is no error.
     pub fn stop(&self) {
-        let Some(running) = self.lock().take() else { return };
+        let Some(running) = self.lock().take() else {
+            return;
+        };
         // A worker that has already ended cannot be told; joining it is all that is left.
         let _ = running.commands.send(Command::Stop);
         let _ = running.waker.wake();
@@ -92,7 +105,8 @@ impl NetworkManager {
     /// # Errors
     /// [`ManagerError::PoolEmpty`], [`ManagerError::NotRunning`].
     pub fn allocate_ip(&self) -> Result<IpAddr, ManagerError> {
-        self.ask(|reply| Command::AllocateIp { reply }).map(IpAddr::V4)
+        self.ask(|reply| Command::AllocateIp { reply })
+            .map(IpAddr::V4)
     }
 
     /// Gives an address of [`NetworkManager::allocate_ip`] back.
@@ -103,18 +117,24 @@ impl NetworkManager {
         self.tell(Command::ReleaseIp { ip })
     }
 
-    /// Attaches a device that is already open. With `mac`, its guest is known to have that hardware
-    /// address and the attachment's address from the start, DHCP or not.
+    /// The gateway's address.
+    ///
+    /// # Errors
+    /// [`ManagerError::Config`] for a subnet that cannot work.
+    pub fn gateway(&self) -> Result<Ipv4Addr, ManagerError> {
+        Ok(net_gateway::Config::new(self.config.subnet)?.ip)
+    }
+
+    /// Attaches a device that is already open.
     ///
     /// # Errors
     /// [`ManagerError::PoolEmpty`], [`ManagerError::Backend`], [`ManagerError::NotRunning`].
     pub fn attach(
         &self,
         backend: Box<dyn NetworkBackend>,
-        name: Option<&str>,
-        mac: Option<[u8; 6]>,
+        options: AttachOptions,
     ) -> Result<AttachmentInfo, ManagerError> {
-        self.attach_any(Attach::Backend(backend), name, mac)
+        self.attach_any(Attach::Backend(backend), options)
     }
 
     /// Listens on `path` for QEMU's `-netdev stream`; each connection is a guest.
@@ -123,7 +143,7 @@ impl NetworkManager {
     /// [`ManagerError::Backend`] where the path exists, is too long or cannot be made.
     pub fn attach_qemu_stream(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
         let listener = Listener::QemuStream(QemuStreamListener::bind(path)?);
-        self.attach_any(Attach::Listener(listener), None, None)
+        self.attach_any(Attach::Listener(listener), AttachOptions::default())
     }
 
     /// Binds `path` for QEMU's `-netdev dgram`.
@@ -131,7 +151,7 @@ impl NetworkManager {
     /// # Errors
     /// As [`NetworkManager::attach_qemu_stream`].
     pub fn attach_qemu_dgram(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
-        self.attach(Box::new(QemuDgram::bind(path)?), None, None)
+        self.attach(Box::new(QemuDgram::bind(path)?), AttachOptions::default())
     }
 
     /// Binds `path` for vfkit, libkrun and Virtualization.framework.
@@ -139,7 +159,7 @@ impl NetworkManager {
     /// # Errors
     /// As [`NetworkManager::attach_qemu_stream`].
     pub fn attach_vfkit(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
-        self.attach(Box::new(Unixgram::bind(path)?), None, None)
+        self.attach(Box::new(Unixgram::bind(path)?), AttachOptions::default())
     }
 
     /// Listens on `path` for bess (`SOCK_SEQPACKET`).
@@ -149,7 +169,7 @@ impl NetworkManager {
     #[cfg(target_os = "linux")]
     pub fn attach_bess(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
         let listener = Listener::Bess(net_backend_socket::bess::BessListener::bind(path)?);
-        self.attach_any(Attach::Listener(listener), None, None)
+        self.attach_any(Attach::Listener(listener), AttachOptions::default())
     }
 
     /// Takes an attachment away; its guests lose their link.
@@ -178,7 +198,10 @@ impl NetworkManager {
 
     /// The ports of [`NetworkConfig::publish`], once they are published.
     pub fn published(&self) -> Vec<PublishedAs> {
-        self.lock().as_ref().map(|running| running.published.clone()).unwrap_or_default()
+        self.lock()
+            .as_ref()
+            .map(|running| running.published.clone())
+            .unwrap_or_default()
     }
 
     /// What is attached and how much it has carried.
@@ -192,11 +215,13 @@ impl NetworkManager {
     fn attach_any(
         &self,
         what: Attach,
-        name: Option<&str>,
-        mac: Option<[u8; 6]>,
+        options: AttachOptions,
     ) -> Result<AttachmentInfo, ManagerError> {
-        let name = name.map(str::to_owned);
-        let info = self.ask(|reply| Command::Attach { what, name, mac, reply })?;
+        let info = self.ask(|reply| Command::Attach {
+            what,
+            options,
+            reply,
+        })?;
         self.publish_configured()?;
         Ok(info)
     }
@@ -206,8 +231,12 @@ impl NetworkManager {
         if self.config.publish.is_empty() || !self.published().is_empty() {
             return Ok(());
         }
-        let published: Result<Vec<_>, _> =
-            self.config.publish.iter().map(|port| self.publish(port.clone())).collect();
+        let published: Result<Vec<_>, _> = self
+            .config
+            .publish
+            .iter()
+            .map(|port| self.publish(port.clone()))
+            .collect();
         if let Some(running) = self.lock().as_mut() {
             running.published = published?;
         }
@@ -224,8 +253,14 @@ impl NetworkManager {
     fn tell(&self, command: Command) -> Result<(), ManagerError> {
         let running = self.lock();
         let running = running.as_ref().ok_or(ManagerError::NotRunning)?;
-        running.commands.send(command).map_err(|_| ManagerError::NotRunning)?;
-        running.waker.wake().map_err(ManagerError::host("wake the network's thread"))
+        running
+            .commands
+            .send(command)
+            .map_err(|_| ManagerError::NotRunning)?;
+        running
+            .waker
+            .wake()
+            .map_err(ManagerError::host("wake the network's thread"))
     }
 
     /// The lock guards a few pointers; a panic while it is held cannot leave them half made.

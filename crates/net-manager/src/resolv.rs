@@ -110,7 +110,10 @@ mod tests {
         let mut resolvers = Resolvers::at(&path);
         assert_eq!(resolvers.servers(), ["192.0.2.1:53".parse().unwrap()]);
         std::fs::write(&path, "nameserver 192.0.2.2\nnameserver 192.0.2.3\n").unwrap();
-        assert!(!resolvers.refresh(Duration::from_secs(1)), "too soon to look");
+        assert!(
+            !resolvers.refresh(Duration::from_secs(1)),
+            "too soon to look"
+        );
         assert!(resolvers.refresh(Duration::from_secs(2)));
         assert_eq!(resolvers.servers().len(), 2);
         assert!(!resolvers.refresh(Duration::from_secs(5)), "nothing new");

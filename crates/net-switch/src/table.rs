@@ -5,7 +5,7 @@
 //! is renewed at most every eighth of the ageing time, which keeps the list short and leaves the
 //! path of a known address one hash look-up and one comparison.
 
-use core::hash::{BuildHasher, Hasher};
+use core::hash::BuildHasher;
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -27,12 +27,6 @@ impl BuildHasher for Keyed {
 
     fn build_hasher(&self) -> SipHasher13 {
         SipHasher13::new_with_key(&self.0)
-    }
-
-    fn hash_one<T: core::hash::Hash>(&self, value: T) -> u64 {
-        let mut hasher = self.build_hasher();
-        value.hash(&mut hasher);
-        hasher.finish()
     }
 }
 

@@ -25,10 +25,14 @@ type Step = Result<String, String>;
 /// Runs every step; the arguments are the interface's hardware address and the servers' ports.
 pub(crate) fn guest(arguments: &[OsString]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
-    let [mac, http, bulk] = words[..] else { return ExitCode::from(2) };
-    let (Ok(mac), Ok(http), Ok(bulk)) =
-        (mac.parse::<net_wire::MacAddr>(), http.parse::<u16>(), bulk.parse::<u16>())
-    else {
+    let [mac, http, bulk] = words[..] else {
+        return ExitCode::from(2);
+    };
+    let (Ok(mac), Ok(http), Ok(bulk)) = (
+        mac.parse::<net_wire::MacAddr>(),
+        http.parse::<u16>(),
+        bulk.parse::<u16>(),
+    ) else {
         return ExitCode::from(2);
     };
     let mut held = true;
@@ -51,11 +55,17 @@ pub(crate) fn guest(arguments: &[OsString]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(why) = crate::run::configure(lease.ip, lease.prefix_len, lease.routers.first().copied()) {
-        report("interface", Err(why));
+    if let Err(why) =
+        crate::run::configure(lease.ip, lease.prefix_len, lease.routers.first().copied())
+    {
+        report("interface", Err(why.to_string()));
         return ExitCode::FAILURE;
     }
-    let gateway = lease.routers.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let gateway = lease
+        .routers
+        .first()
+        .copied()
+        .unwrap_or(Ipv4Addr::UNSPECIFIED);
     report("ping the gateway", ping(gateway));
     report("DNS, local name", resolve("gateway.internal", gateway));
     report("DNS, outside name", resolve(OUTSIDE_NAME, OUTSIDE_ADDRESS));
@@ -63,7 +73,11 @@ pub(crate) fn guest(arguments: &[OsString]) -> ExitCode {
     report("TCP host to guest", receive((gateway, bulk).into()));
     report("TCP guest to host", send((gateway, bulk).into()));
     let held = report("published port", published());
-    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if held {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn said<T>(what: &str) -> impl FnOnce(io::Error) -> Result<T, String> {
@@ -77,7 +91,9 @@ fn lease(mac: [u8; 6]) -> Result<(Lease, Duration), String> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).map_err(failed)?;
     socket.set_broadcast(true).map_err(failed)?;
     socket.bind_device(Some(b"eth0")).map_err(failed)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 68)).into()).map_err(failed)?;
+    socket
+        .bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 68)).into())
+        .map_err(failed)?;
     let socket = UdpSocket::from(socket);
 
     let mut config = ClientConfig::new(mac);
@@ -88,11 +104,20 @@ fn lease(mac: [u8; 6]) -> Result<(Lease, Duration), String> {
     let mut buffer = [0; 1500];
     while start.elapsed() < PATIENCE {
         while let Some(Output::Send(message)) = client.poll(start.elapsed()) {
-            socket.send_to(&message.payload, (message.dst, 67)).map_err(failed)?;
+            socket
+                .send_to(&message.payload, (message.dst, 67))
+                .map_err(failed)?;
         }
-        let wait = client.next_deadline().unwrap_or(PATIENCE).saturating_sub(start.elapsed());
-        socket.set_read_timeout(Some(wait.max(Duration::from_millis(1)))).map_err(failed)?;
-        let Ok(len) = socket.recv(&mut buffer) else { continue };
+        let wait = client
+            .next_deadline()
+            .unwrap_or(PATIENCE)
+            .saturating_sub(start.elapsed());
+        socket
+            .set_read_timeout(Some(wait.max(Duration::from_millis(1))))
+            .map_err(failed)?;
+        let Ok(len) = socket.recv(&mut buffer) else {
+            continue;
+        };
         if let Some(Event::Bound(lease)) = client.handle(&buffer[..len], start.elapsed()) {
             return Ok((lease, start.elapsed()));
         }
@@ -102,7 +127,11 @@ fn lease(mac: [u8; 6]) -> Result<(Lease, Duration), String> {
 
 fn describe(lease: &Lease, took: Duration) -> String {
     let list = |addresses: &[Ipv4Addr]| {
-        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     format!(
         "{}/{} router {} dns {} mtu {} domain {} in {:.1} ms",
@@ -126,7 +155,12 @@ fn ping(to: Ipv4Addr) -> Step {
     let mut best = Duration::MAX;
     for sequence in 0..5u32 {
         let mut message = *b"........arcbox-net demo";
-        net_wire::icmpv4::emit(&mut message, net_wire::icmpv4::ECHO_REQUEST, 0, 0xdee0_0000 | sequence);
+        net_wire::icmpv4::emit(
+            &mut message,
+            net_wire::icmpv4::ECHO_REQUEST,
+            0,
+            0xdee0_0000 | sequence,
+        );
         let start = Instant::now();
         socket.send_to(&message, (to, 0)).map_err(failed)?;
         loop {
@@ -139,7 +173,10 @@ fn ping(to: Ipv4Addr) -> Step {
             }
         }
     }
-    Ok(format!("{to} answered 5 of 5, best {:.0} us", best.as_secs_f64() * 1e6))
+    Ok(format!(
+        "{to} answered 5 of 5, best {:.0} us",
+        best.as_secs_f64() * 1e6
+    ))
 }
 
 /// Asks the system's own resolver.
@@ -153,13 +190,21 @@ fn resolve(name: &str, expected: Ipv4Addr) -> Step {
     if !found.contains(&IpAddr::V4(expected)) {
         return Err(format!("{name} is {found:?}, expected {expected}"));
     }
-    Ok(format!("{name} is {expected}, in {:.1} ms", start.elapsed().as_secs_f64() * 1e3))
+    Ok(format!(
+        "{name} is {expected}, in {:.1} ms",
+        start.elapsed().as_secs_f64() * 1e3
+    ))
 }
 
 fn connect(to: SocketAddr) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect_timeout(&to, PATIENCE).or_else(said(&format!("connect {to}")))?;
-    stream.set_read_timeout(Some(PATIENCE)).or_else(said("socket"))?;
-    stream.set_write_timeout(Some(PATIENCE)).or_else(said("socket"))?;
+    let stream =
+        TcpStream::connect_timeout(&to, PATIENCE).or_else(said(&format!("connect {to}")))?;
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .or_else(said("socket"))?;
+    stream
+        .set_write_timeout(Some(PATIENCE))
+        .or_else(said("socket"))?;
     Ok(stream)
 }
 
@@ -167,23 +212,43 @@ fn connect(to: SocketAddr) -> Result<TcpStream, String> {
 fn fetch(from: SocketAddr) -> Step {
     let mut stream = connect(from)?;
     let start = Instant::now();
-    stream.write_all(b"GET /body HTTP/1.0\r\n\r\n").or_else(said("request"))?;
+    stream
+        .write_all(b"GET /body HTTP/1.0\r\n\r\n")
+        .or_else(said("request"))?;
     let mut response = Vec::with_capacity(BODY_LEN + 256);
-    stream.read_to_end(&mut response).or_else(said("response"))?;
+    stream
+        .read_to_end(&mut response)
+        .or_else(said("response"))?;
     let took = start.elapsed();
-    let head = response.windows(4).take(1024).position(|four| four == b"\r\n\r\n");
-    let body = head.map(|end| &response[end + 4..]).ok_or("no HTTP response")?;
+    let head = response
+        .windows(4)
+        .take(1024)
+        .position(|four| four == b"\r\n\r\n");
+    let body = head
+        .map(|end| &response[end + 4..])
+        .ok_or("no HTTP response")?;
     if body.len() != BODY_LEN {
         return Err(format!("{} of {BODY_LEN} bytes arrived", body.len()));
     }
-    if let Some(at) = body.iter().enumerate().position(|(n, byte)| *byte != body_byte(n)) {
+    if let Some(at) = body
+        .iter()
+        .enumerate()
+        .position(|(n, byte)| *byte != body_byte(n))
+    {
         return Err(format!("byte {at} is wrong"));
     }
-    Ok(format!("{} MiB intact in {:.2} s", BODY_LEN >> 20, took.as_secs_f64()))
+    Ok(format!(
+        "{} MiB intact in {:.2} s",
+        BODY_LEN >> 20,
+        took.as_secs_f64()
+    ))
 }
 
 fn rate(bytes: u64, took: Duration) -> String {
-    format!("{:.1} Gbit/s", bytes as f64 * 8.0 / took.as_secs_f64() / 1e9)
+    format!(
+        "{:.1} Gbit/s",
+        bytes as f64 * 8.0 / took.as_secs_f64() / 1e9
+    )
 }
 
 fn receive(from: SocketAddr) -> Step {
@@ -221,6 +286,8 @@ fn published() -> Step {
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, PUBLISHED_PORT)).or_else(said("listen"))?;
     println!("{LISTENING}");
     let (mut stream, peer) = listener.accept().or_else(said("accept"))?;
-    stream.write_all(b"hello from the guest").or_else(said("write"))?;
+    stream
+        .write_all(b"hello from the guest")
+        .or_else(said("write"))?;
     Ok(format!("a client from outside came as {peer}"))
 }

@@ -50,7 +50,9 @@ pub(crate) fn demo() -> ExitCode {
 
 fn show() -> Result<bool, String> {
     if let Err(why) = crate::run::probe() {
-        return Err(format!("the demo needs a network namespace, and this machine refuses one: {why}"));
+        return Err(format!(
+            "the demo needs a network namespace, and this machine refuses one: {why}"
+        ));
     }
     let servers = servers::start().map_err(|err| format!("cannot listen on 127.0.0.1: {err}"))?;
     let mut config = NetworkConfig::default();
@@ -66,15 +68,31 @@ fn show() -> Result<bool, String> {
     let (subnet, mtu) = (config.subnet, config.mtu);
     let manager = NetworkManager::new(config);
     manager.start().map_err(|err| err.to_string())?;
-    line(true, "network", &format!("NAT {subnet}, MTU {mtu}, no privileges"));
+    line(
+        true,
+        "network",
+        &format!("NAT {subnet}, MTU {mtu}, no privileges"),
+    );
 
     let mac = mac_for("demo", "guest1");
-    let arguments = [mac.to_string(), servers.http.to_string(), servers.bulk.to_string()];
+    let arguments = [
+        mac.to_string(),
+        servers.http.to_string(),
+        servers.bulk.to_string(),
+    ];
     let mut guest = crate::run::spawn_demo_guest(&manager, mac, &arguments, Stdio::piped())?;
-    line(true, "guest", "a Linux network stack in a namespace of its own, on a TAP");
+    line(
+        true,
+        "guest",
+        "a Linux network stack in a namespace of its own, on a TAP",
+    );
 
     let published = manager.published().first().map(|port| port.address);
-    let output = guest.stdout.take().ok_or("the guest has no output")?;
+    let output = guest
+        .streams()
+        .stdout
+        .take()
+        .ok_or("the guest has no output")?;
     let mut held = true;
     let mut reached = Ok(String::new());
     for text in BufReader::new(output).lines() {
@@ -119,5 +137,8 @@ fn reach(published: Option<SocketAddr>) -> Result<String, String> {
 }
 
 fn line(ok: bool, what: &str, details: &str) {
-    println!("  {:<5} {what:<18} {details}", if ok { "ok" } else { "FAIL" });
+    println!(
+        "  {:<5} {what:<18} {details}",
+        if ok { "ok" } else { "FAIL" }
+    );
 }

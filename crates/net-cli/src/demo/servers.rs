@@ -61,7 +61,10 @@ fn serve_http(stream: TcpStream) -> io::Result<()> {
         line.clear();
     }
     let mut stream = stream;
-    write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {BODY_LEN}\r\n\r\n")?;
+    write!(
+        stream,
+        "HTTP/1.0 200 OK\r\nContent-Length: {BODY_LEN}\r\n\r\n"
+    )?;
     let body: Vec<u8> = (0..BODY_LEN).map(body_byte).collect();
     stream.write_all(&body)
 }
@@ -108,10 +111,23 @@ fn dns_answer(query: &[u8]) -> Option<Vec<u8>> {
     }
     let question_end = at + 5;
     let kind = query.get(at + 1..at + 3)?;
-    let known = name.trim_end_matches('.').eq_ignore_ascii_case(OUTSIDE_NAME);
+    let known = name
+        .trim_end_matches('.')
+        .eq_ignore_ascii_case(OUTSIDE_NAME);
     let has_address = known && kind == [0, 1];
     let mut answer = query.get(..2)?.to_vec();
-    answer.extend([0x81, if known { 0x80 } else { 0x83 }, 0, 1, 0, u8::from(has_address), 0, 0, 0, 0]);
+    answer.extend([
+        0x81,
+        if known { 0x80 } else { 0x83 },
+        0,
+        1,
+        0,
+        u8::from(has_address),
+        0,
+        0,
+        0,
+        0,
+    ]);
     answer.extend(query.get(12..question_end)?);
     if has_address {
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use mio::net::UnixStream;
 use net_dns::MAX_QUERY;
-use net_dns::tcp::{
-    Framer, IDLE_TIMEOUT, MAX_PIPELINED, PARTIAL_TIMEOUT, WRITE_TIMEOUT, frame,
-};
+use net_dns::tcp::{Framer, IDLE_TIMEOUT, MAX_PIPELINED, PARTIAL_TIMEOUT, WRITE_TIMEOUT, frame};
 use net_usernet::{PortId, ServiceConnection};
 
 use super::Work;
@@ -36,11 +34,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(
-        connection: ServiceConnection,
-        name: u64,
-        now: Duration,
-    ) -> io::Result<Self> {
+    pub(super) fn new(connection: ServiceConnection, name: u64, now: Duration) -> io::Result<Self> {
         connection.stream.set_nonblocking(true)?;
         Ok(Self {
             stream: UnixStream::from_std(connection.stream),
@@ -77,7 +71,8 @@ impl Client {
                         self.framer.read(&mut input).map_err(io::Error::other)?
                     {
                         self.waiting += 1;
-                        work.0.dns_query_tcp(self.port, self.name, &message, now, work.1);
+                        work.0
+                            .dns_query_tcp(self.port, self.name, &message, now, work.1);
                     }
                     self.touch(now);
                 }

@@ -63,15 +63,18 @@ impl DnsIo {
     }
 
     /// Does what the engine asks for.
-    pub(crate) fn execute(
-        &mut self,
-        action: Action<DnsClient>,
-        now: Duration,
-        work: Work<'_>,
-    ) {
+    pub(crate) fn execute(&mut self, action: Action<DnsClient>, now: Duration, work: Work<'_>) {
         let (id, opened) = match action {
-            Action::QueryUdp { id, server, message } => (id, Upstream::udp(id, server, &message)),
-            Action::QueryTcp { id, server, message } => (id, Upstream::tcp(id, server, &message)),
+            Action::QueryUdp {
+                id,
+                server,
+                message,
+            } => (id, Upstream::udp(id, server, &message)),
+            Action::QueryTcp {
+                id,
+                server,
+                message,
+            } => (id, Upstream::tcp(id, server, &message)),
             Action::Cancel { id } => {
                 if let Some(key) = self.by_query.get(&id) {
                     self.close(*key);
@@ -103,7 +106,11 @@ impl DnsIo {
         let port = connection.port;
         let of_port = |socket: &Socket| matches!(socket, Socket::Client(c) if c.port == port);
         let clients = self.by_connection.len();
-        let of_this = self.sockets.iter().filter(|(_, socket)| of_port(socket)).count();
+        let of_this = self
+            .sockets
+            .iter()
+            .filter(|(_, socket)| of_port(socket))
+            .count();
         if clients >= MAX_CLIENTS || of_this >= net_dns::tcp::MAX_CONNECTIONS_PER_CLIENT {
             // The one of this guest that has waited longest makes room; a stranger's never does.
             let oldest = self
@@ -121,7 +128,8 @@ impl DnsIo {
         let key = self.sockets.vacant_key();
         let opened = Client::new(connection, name, now).and_then(|mut client| {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            self.registry.register(&mut client.stream, self.token(key), interest)?;
+            self.registry
+                .register(&mut client.stream, self.token(key), interest)?;
             Ok(client)
         });
         match opened {
@@ -136,13 +144,19 @@ impl DnsIo {
 
     /// Sends an answer on a guest's connection, if that is still there.
     pub(crate) fn reply(&mut self, connection: u64, message: &[u8], now: Duration, work: Work<'_>) {
-        let Some(&key) = self.by_connection.get(&connection) else { return };
-        self.with_client(key, now, work, |client, now, _| client.reply(message, now));
+        let Some(&key) = self.by_connection.get(&connection) else {
+            return;
+        };
+        self.with_client(key, now, work, |client, now, work| {
+            client.reply(message, now, work)
+        });
     }
 
     /// A socket has something to say.
     pub(crate) fn ready(&mut self, event: &Event, now: Duration, work: Work<'_>) {
-        let Some(key) = event.token().0.checked_sub(self.token_base) else { return };
+        let Some(key) = event.token().0.checked_sub(self.token_base) else {
+            return;
+        };
         match self.sockets.get_mut(key) {
             Some(Socket::Upstream(_)) => self.upstream_ready(key, now, work),
             Some(Socket::Client(_)) => self.with_client(key, now, work, Client::serve),
@@ -153,7 +167,9 @@ impl DnsIo {
     fn upstream_ready(&mut self, key: usize, now: Duration, (gateway, out): Work<'_>) {
         loop {
             // The answer may cancel the query, and that closes the socket.
-            let Some(Socket::Upstream(upstream)) = self.sockets.get_mut(key) else { return };
+            let Some(Socket::Upstream(upstream)) = self.sockets.get_mut(key) else {
+                return;
+            };
             let (id, server) = (upstream.id, upstream.server);
             match upstream.advance() {
                 UpstreamEvent::Wait => return,
@@ -181,7 +197,9 @@ impl DnsIo {
         mut work: Work<'_>,
         serve: impl FnOnce(&mut Client, Duration, &mut Work<'_>) -> io::Result<()>,
     ) {
-        let Some(Socket::Client(client)) = self.sockets.get_mut(key) else { return };
+        let Some(Socket::Client(client)) = self.sockets.get_mut(key) else {
+            return;
+        };
         let (before, name) = (client.deadline, client.name);
         let result = serve(client, now, &mut work);
         if result.is_err() || client.is_finished() {
@@ -236,5 +254,6 @@ impl DnsIo {
 
 /// Whether the engine has just given a query up.
 fn cancels(out: &[Output], id: UpstreamQueryId) -> bool {
-    out.iter().any(|output| matches!(output, Output::Dns(Action::Cancel { id: it }) if *it == id))
+    out.iter()
+        .any(|output| matches!(output, Output::Dns(Action::Cancel { id: it }) if *it == id))
 }

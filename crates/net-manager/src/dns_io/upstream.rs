@@ -33,7 +33,11 @@ pub(super) struct Upstream {
 #[derive(Debug)]
 enum Transport {
     Udp(UdpSocket),
-    Tcp { stream: TcpStream, unsent: Vec<u8>, framer: Framer },
+    Tcp {
+        stream: TcpStream,
+        unsent: Vec<u8>,
+        framer: Framer,
+    },
 }
 
 impl Upstream {
@@ -46,7 +50,11 @@ impl Upstream {
         let socket = UdpSocket::bind(any)?;
         socket.connect(server)?;
         socket.send(message)?;
-        Ok(Self { id, server, transport: Transport::Udp(socket) })
+        Ok(Self {
+            id,
+            server,
+            transport: Transport::Udp(socket),
+        })
     }
 
     /// Starts a connection that will carry a question.
@@ -54,7 +62,15 @@ impl Upstream {
         let unsent = frame(message).ok_or(io::ErrorKind::InvalidInput)?;
         let stream = TcpStream::connect(server)?;
         let framer = Framer::new(MAX_DATAGRAM);
-        Ok(Self { id, server, transport: Transport::Tcp { stream, unsent, framer } })
+        Ok(Self {
+            id,
+            server,
+            transport: Transport::Tcp {
+                stream,
+                unsent,
+                framer,
+            },
+        })
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -92,7 +108,11 @@ impl Upstream {
                 buffer.truncate(len);
                 Ok(Some(buffer))
             }
-            Transport::Tcp { stream, unsent, framer } => {
+            Transport::Tcp {
+                stream,
+                unsent,
+                framer,
+            } => {
                 if let Some(err) = stream.take_error()? {
                     return Err(err);
                 }

@@ -22,7 +22,9 @@ pub(super) struct Links<'a> {
 
 impl Egress for Links<'_> {
     fn link(&self, guest: IpAddr) -> Option<GuestLink> {
-        let IpAddr::V4(guest) = guest else { return None };
+        let IpAddr::V4(guest) = guest else {
+            return None;
+        };
         let neighbour = self.gateway.neighbour(guest)?;
         let port = self.ports.get(neighbour.port)?;
         let offloads = port.capabilities.offloads;
@@ -42,13 +44,17 @@ impl Egress for Links<'_> {
     }
 
     fn send(&mut self, guest: IpAddr, header: VirtioNetHdr, mut packet: PacketBuf) -> SendStatus {
-        let IpAddr::V4(guest) = guest else { return SendStatus::NoRoute };
+        let IpAddr::V4(guest) = guest else {
+            return SendStatus::NoRoute;
+        };
         let Some(neighbour) = self.gateway.neighbour(guest) else {
             // The answer comes too late for this packet; the relay sends it again.
             self.gateway.ask(guest, self.now, self.outputs);
             return SendStatus::NoRoute;
         };
-        let Some(port) = self.ports.get_mut(neighbour.port) else { return SendStatus::NoRoute };
+        let Some(port) = self.ports.get_mut(neighbour.port) else {
+            return SendStatus::NoRoute;
+        };
         if !port.is_ready() {
             port.starved = true;
             return SendStatus::Busy(packet);
@@ -56,7 +62,12 @@ impl Egress for Links<'_> {
         let Some(front) = packet.push_front(ethernet::HEADER_LEN) else {
             return SendStatus::NoRoute;
         };
-        ethernet::emit(front, neighbour.mac, self.gateway.config().mac, EtherType::IPV4);
+        ethernet::emit(
+            front,
+            neighbour.mac,
+            self.gateway.config().mac,
+            EtherType::IPV4,
+        );
         let header = header.shifted(ethernet::HEADER_LEN as u16);
         self.ports.send(neighbour.port, header, packet);
         SendStatus::Sent

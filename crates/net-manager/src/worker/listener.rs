@@ -1,6 +1,6 @@
 //! Sockets on which virtual machines arrive: each connection becomes a port of its own.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use net_backend::{BackendError, NetworkBackend};
 #[cfg(target_os = "linux")]
@@ -22,7 +22,7 @@ pub(crate) enum Listener {
 
 impl Listener {
     /// The next connection, if one waits.
-    pub(super) fn accept(&mut self) -> Result<Option<Box<dyn NetworkBackend>>, BackendError> {
+    pub(super) fn accept(&self) -> Result<Option<Box<dyn NetworkBackend>>, BackendError> {
         fn boxed<B: NetworkBackend + 'static>(backend: B) -> Box<dyn NetworkBackend> {
             Box::new(backend)
         }
@@ -32,14 +32,13 @@ impl Listener {
             Self::Bess(listener) => listener.accept()?.map(boxed),
         })
     }
-}
 
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+    /// Readable when a connection waits.
+    pub(super) fn source(&self) -> BorrowedFd<'_> {
         match self {
-            Self::QemuStream(listener) => listener.as_fd(),
+            Self::QemuStream(listener) => listener.source(),
             #[cfg(target_os = "linux")]
-            Self::Bess(listener) => listener.as_fd(),
+            Self::Bess(listener) => listener.source(),
         }
     }
 }

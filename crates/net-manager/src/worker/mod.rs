@@ -12,7 +12,7 @@ mod ports;
 mod token;
 
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,8 @@ use net_switch::{Switch, Verdict};
 use net_usernet::{Forward, UserNet};
 use slab::Slab;
 
-pub(crate) use self::listener::Listener;
 use self::links::Links;
+pub(crate) use self::listener::Listener;
 use self::listener::ListenerId;
 use self::pcap::Capture;
 pub use self::port::PortStatistics;
@@ -50,6 +50,18 @@ pub(crate) enum Attach {
     Listener(Listener),
 }
 
+/// What is known about a guest before it says anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// A name, under which it is found by DNS; `guest1`, `guest2`, ... where absent.
+    pub name: Option<String>,
+    /// Its hardware address: with it, the guest has its address from the start, DHCP or not.
+    pub mac: Option<[u8; 6]>,
+    /// Its address, one that [`crate::NetworkManager::allocate_ip`] gave; the lowest free one where
+    /// absent.
+    pub address: Option<Ipv4Addr>,
+}
+
 /// Names an attachment of a running network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttachmentId(pub(crate) usize);
@@ -70,13 +82,31 @@ pub struct AttachmentInfo {
 
 /// What the worker can be asked.
 pub(crate) enum Command {
-    Attach { what: Attach, name: Option<String>, mac: Option<[u8; 6]>, reply: Reply<AttachmentInfo> },
-    Detach { id: AttachmentId, reply: Reply<()> },
-    AllocateIp { reply: Reply<Ipv4Addr> },
-    ReleaseIp { ip: Ipv4Addr },
-    Publish { port: PublishedPort, reply: Reply<PublishedAs> },
-    Unpublish { id: net_usernet::ForwardId },
-    Status { reply: Reply<Status> },
+    Attach {
+        what: Attach,
+        options: AttachOptions,
+        reply: Reply<AttachmentInfo>,
+    },
+    Detach {
+        id: AttachmentId,
+        reply: Reply<()>,
+    },
+    AllocateIp {
+        reply: Reply<Ipv4Addr>,
+    },
+    ReleaseIp {
+        ip: Ipv4Addr,
+    },
+    Publish {
+        port: PublishedPort,
+        reply: Reply<PublishedAs>,
+    },
+    Unpublish {
+        id: net_usernet::ForwardId,
+    },
+    Status {
+        reply: Reply<Status>,
+    },
     Stop,
 }
 
@@ -185,16 +215,21 @@ impl Worker {
         };
         let mut relay_config = net_usernet::Config::new(gateway.config().ip, subnet, relay_seed);
         relay_config.host_loopback = config.host_loopback;
-        let mut uplink =
-            UserNet::new(relay_config, registry("make an event queue")?, token::USERNET_BASE)
-                .map_err(host("start the user-mode uplink"))?;
+        let mut uplink = UserNet::new(
+            relay_config,
+            registry("make an event queue")?,
+            token::USERNET_BASE,
+        )
+        .map_err(host("start the user-mode uplink"))?;
         uplink.add_tcp_service((gateway.config().ip, 53).into());
 
         let capture = match &config.pcap {
-            Some(path) => Some(Capture::create(path).map_err(|source| ManagerError::Capture {
-                path: path.clone(),
-                source,
-            })?),
+            Some(path) => Some(
+                Capture::create(path).map_err(|source| ManagerError::Capture {
+                    path: path.clone(),
+                    source,
+                })?,
+            ),
             None => None,
         };
         let mut switch = Switch::new(net_switch::Config::new(relay_seed));
@@ -261,7 +296,8 @@ impl Worker {
                         self.dns.ready(event, now, work);
                     }
                     Owner::Usernet => {
-                        self.core.with_uplink(now, |uplink, links| uplink.ready(event, now, links));
+                        self.core
+                            .with_uplink(now, |uplink, links| uplink.ready(event, now, links));
                     }
                 }
             }
@@ -281,10 +317,15 @@ impl Worker {
             return Some(Duration::ZERO);
         }
         let backends = self.core.ports.iter().filter_map(|(_, port)| {
-            port.backend.as_ref().and_then(|backend| backend.next_deadline())
+            port.backend
+                .as_ref()
+                .and_then(|backend| backend.next_deadline())
         });
-        let engines =
-            [self.core.uplink.next_deadline(), self.core.gateway.next_deadline(), self.dns.next_deadline()];
+        let engines = [
+            self.core.uplink.next_deadline(),
+            self.core.gateway.next_deadline(),
+            self.dns.next_deadline(),
+        ];
         let next = backends.chain(engines.into_iter().flatten()).min()?;
         Some(next.saturating_sub(now))
     }
@@ -301,9 +342,13 @@ impl Worker {
     /// Gives every port with something to read its turn.
     fn read_ports(&mut self, now: Duration) {
         for id in std::mem::take(&mut self.pending) {
-            let Some(port) = self.core.ports.get_mut(id) else { continue };
+            let Some(port) = self.core.ports.get_mut(id) else {
+                continue;
+            };
             port.pending = false;
-            let Some(mut backend) = port.backend.take() else { continue };
+            let Some(mut backend) = port.backend.take() else {
+                continue;
+            };
             let core = &mut self.core;
             let result = backend.receive(READ_BUDGET, &mut |frames| core.ingress(id, frames, now));
             if let Some(port) = self.core.ports.get_mut(id) {
@@ -320,27 +365,40 @@ impl Worker {
 
     fn deadlines(&mut self, now: Duration) {
         if self.core.uplink.next_deadline().is_some_and(|at| at <= now) {
-            self.core.with_uplink(now, |uplink, links| uplink.on_deadline(now, links));
+            self.core
+                .with_uplink(now, |uplink, links| uplink.on_deadline(now, links));
         }
-        if self.core.gateway.next_deadline().is_some_and(|at| at <= now) {
+        if self
+            .core
+            .gateway
+            .next_deadline()
+            .is_some_and(|at| at <= now)
+        {
             self.core.gateway.on_deadline(now, &mut self.core.outputs);
         }
         if self.dns.next_deadline().is_some_and(|at| at <= now) {
-            self.dns.on_deadline(now, (&mut self.core.gateway, &mut self.core.outputs));
+            self.dns
+                .on_deadline(now, (&mut self.core.gateway, &mut self.core.outputs));
         }
         let due: Vec<PortId> = self
             .core
             .ports
             .iter()
             .filter(|(_, port)| {
-                let deadline = port.backend.as_ref().and_then(|backend| backend.next_deadline());
+                let deadline = port
+                    .backend
+                    .as_ref()
+                    .and_then(|backend| backend.next_deadline());
                 deadline.is_some_and(|at| at <= now)
             })
             .map(|(id, _)| id)
             .collect();
         for id in due {
-            if let Some(backend) =
-                self.core.ports.get_mut(id).and_then(|port| port.backend.as_mut())
+            if let Some(backend) = self
+                .core
+                .ports
+                .get_mut(id)
+                .and_then(|port| port.backend.as_mut())
             {
                 backend.on_deadline(now);
             }
@@ -360,14 +418,18 @@ impl Worker {
                 match output {
                     Output::Frame { to, frame } => self.core.send_built(to, &frame),
                     Output::Dns(action) => self.dns.execute(action, now, work),
-                    Output::DnsTcp { connection, message } => {
+                    Output::DnsTcp {
+                        connection,
+                        message,
+                    } => {
                         self.dns.reply(connection, &message, now, work);
                     }
                 }
             }
             self.core.ports.flush(&mut ready);
             for id in ready.drain(..) {
-                self.core.with_uplink(now, |uplink, links| uplink.guest_writable(id, now, links));
+                self.core
+                    .with_uplink(now, |uplink, links| uplink.guest_writable(id, now, links));
             }
             for (id, err) in self.core.ports.take_failed() {
                 self.port_failed(id, &err, now);
@@ -387,15 +449,24 @@ impl Worker {
         if let Some(resolvers) = &mut self.resolvers
             && resolvers.refresh(now)
         {
-            self.core.gateway.set_upstreams(resolvers.servers().to_vec());
+            self.core
+                .gateway
+                .set_upstreams(resolvers.servers().to_vec());
         }
     }
 
     /// A port's back end failed: a connection ends, a device that takes a new peer stays.
     fn port_failed(&mut self, id: PortId, err: &BackendError, now: Duration) {
-        let Some(port) = self.core.ports.get_mut(id) else { return };
-        let ends = port.listener.is_some() || !port.backend.as_ref().is_some_and(|b| b.reattaches());
-        log::info!("{}: {err}{}", port.name, if ends { "" } else { "; waiting for a new peer" });
+        let Some(port) = self.core.ports.get_mut(id) else {
+            return;
+        };
+        let ends =
+            port.listener.is_some() || !port.backend.as_ref().is_some_and(|b| b.reattaches());
+        log::info!(
+            "{}: {err}{}",
+            port.name,
+            if ends { "" } else { "; waiting for a new peer" }
+        );
         if ends {
             self.close_port(id, now);
         } else {
@@ -408,8 +479,13 @@ impl Worker {
     fn close_port(&mut self, id: PortId, now: Duration) {
         self.core.guest_gone(id, now);
         self.core.switch.remove_port(id);
-        let Some(port) = self.core.ports.remove(id, self.poll.registry()) else { return };
-        if let Some(listening) = port.listener.and_then(|listener| self.listeners.get_mut(listener)) {
+        let Some(port) = self.core.ports.remove(id, self.poll.registry()) else {
+            return;
+        };
+        if let Some(listening) = port
+            .listener
+            .and_then(|listener| self.listeners.get_mut(listener))
+        {
             listening.connections -= 1;
         }
         for (_, attachment) in &mut self.attachments {
@@ -422,7 +498,9 @@ impl Worker {
     /// Takes the connections that wait at a listener.
     fn accept(&mut self, id: ListenerId, now: Duration) {
         loop {
-            let Some(listening) = self.listeners.get_mut(id) else { return };
+            let Some(listening) = self.listeners.get_mut(id) else {
+                return;
+            };
             let backend = match listening.listener.accept() {
                 Ok(Some(backend)) => backend,
                 Ok(None) => return,
@@ -432,7 +510,9 @@ impl Worker {
                 }
             };
             if listening.connections >= CONNECTIONS_PER_LISTENER {
-                log::warn!("a socket has {CONNECTIONS_PER_LISTENER} connections; one more is refused");
+                log::warn!(
+                    "a socket has {CONNECTIONS_PER_LISTENER} connections; one more is refused"
+                );
                 continue;
             }
             let attachment = listening.attachment;
@@ -453,12 +533,19 @@ impl Worker {
         let Some(owner) = self.attachments.get_mut(attachment) else {
             return Err(BackendError::Disconnected);
         };
-        let id = self.core.ports.add(backend, owner.name.clone(), listener, self.poll.registry())?;
-        self.core.switch.add_port(id, net_switch::PortConfig::default());
+        let id =
+            self.core
+                .ports
+                .add(backend, owner.name.clone(), listener, self.poll.registry())?;
+        self.core
+            .switch
+            .add_port(id, net_switch::PortConfig::default());
         if owner.port.is_none() {
             owner.port = Some(id);
             let mac = owner.mac.map(net_wire::MacAddr);
-            self.core.gateway.port_opened(id, owner.address, &owner.name, mac, now);
+            self.core
+                .gateway
+                .port_opened(id, owner.address, &owner.name, mac, now);
         }
         if let Some(listening) = listener.and_then(|listener| self.listeners.get_mut(listener)) {
             listening.connections += 1;
@@ -472,8 +559,12 @@ impl Worker {
         loop {
             // A reply that nobody waits for any more is not an error.
             match self.commands.try_recv() {
-                Ok(Command::Attach { what, name, mac, reply }) => {
-                    let _ = reply.send(self.attach(what, name, mac, now));
+                Ok(Command::Attach {
+                    what,
+                    options,
+                    reply,
+                }) => {
+                    let _ = reply.send(self.attach(what, options, now));
                 }
                 Ok(Command::Detach { id, reply }) => {
                     self.detach(id, now);
@@ -503,12 +594,14 @@ impl Worker {
     fn attach(
         &mut self,
         what: Attach,
-        name: Option<String>,
-        mac: Option<[u8; 6]>,
+        options: AttachOptions,
         now: Duration,
     ) -> Result<AttachmentInfo, ManagerError> {
+        let AttachOptions { name, mac, address } = options;
         let subnet = self.core.gateway.config().subnet;
-        let address = self.core.gateway.allocate_ip().ok_or(ManagerError::PoolEmpty(subnet))?;
+        let address = address
+            .or_else(|| self.core.gateway.allocate_ip())
+            .ok_or(ManagerError::PoolEmpty(subnet))?;
         let key = self.attachments.vacant_key();
         let name = name.unwrap_or_else(|| format!("guest{}", key + 1));
         self.attachments.insert(Attachment {
@@ -528,7 +621,12 @@ impl Worker {
             return Err(err.into());
         }
         let connected = self.attachments[key].port.is_some();
-        Ok(AttachmentInfo { id: AttachmentId(key), name, address, connected })
+        Ok(AttachmentInfo {
+            id: AttachmentId(key),
+            name,
+            address,
+            connected,
+        })
     }
 
     fn listen(&mut self, listener: Listener, attachment: usize) -> Result<(), BackendError> {
@@ -537,12 +635,16 @@ impl Worker {
         self.poll
             .registry()
             .register(
-                &mut SourceFd(&listener.as_fd().as_raw_fd()),
+                &mut SourceFd(&listener.source().as_raw_fd()),
                 token::listener(id),
                 Interest::READABLE,
             )
-            .map_err(|err| BackendError::host("watch a listening socket", err))?;
-        entry.insert(Listening { listener, attachment, connections: 0 });
+            .map_err(|err| BackendError::host("watch a listening socket", &err))?;
+        entry.insert(Listening {
+            listener,
+            attachment,
+            connections: 0,
+        });
         if let Some(owner) = self.attachments.get_mut(attachment) {
             owner.listener = Some(id);
         }
@@ -550,7 +652,9 @@ impl Worker {
     }
 
     fn detach(&mut self, id: AttachmentId, now: Duration) {
-        let Some(attachment) = self.attachments.try_remove(id.0) else { return };
+        let Some(attachment) = self.attachments.try_remove(id.0) else {
+            return;
+        };
         let listener = attachment.listener;
         let ports: Vec<PortId> = self
             .core
@@ -568,17 +672,27 @@ impl Worker {
             let _ = self
                 .poll
                 .registry()
-                .deregister(&mut SourceFd(&listening.listener.as_fd().as_raw_fd()));
+                .deregister(&mut SourceFd(&listening.listener.source().as_raw_fd()));
         }
         self.core.gateway.release_ip(attachment.address);
     }
 
     fn publish(&mut self, port: &PublishedPort) -> Result<PublishedAs, ManagerError> {
-        let first = self.attachments.iter().next().map(|(_, attachment)| attachment.address);
-        let guest = port.guest.or(first).ok_or(ManagerError::NoGuest(port.bind.port()))?;
+        let first = self
+            .attachments
+            .iter()
+            .next()
+            .map(|(_, attachment)| attachment.address);
+        let guest = port
+            .guest
+            .or(first)
+            .ok_or(ManagerError::NoGuest(port.bind.port()))?;
         let guest = (guest, port.guest_port).into();
-        let id =
-            self.core.uplink.publish(Forward { protocol: port.protocol, bind: port.bind, guest })?;
+        let id = self.core.uplink.publish(Forward {
+            protocol: port.protocol,
+            bind: port.bind,
+            guest,
+        })?;
         let address = self.core.uplink.forward_addr(id).unwrap_or(port.bind);
         Ok(PublishedAs { id, address, guest })
     }
@@ -595,7 +709,12 @@ impl Worker {
                     connected: attachment.port.is_some(),
                 })
                 .collect(),
-            ports: self.core.ports.iter().map(|(_, port)| (port.name.clone(), port.statistics)).collect(),
+            ports: self
+                .core
+                .ports
+                .iter()
+                .map(|(_, port)| (port.name.clone(), port.statistics))
+                .collect(),
         }
     }
 }
@@ -616,13 +735,16 @@ impl Core {
     fn ingress(&mut self, from: PortId, frames: &mut [ZeroCopyPacket<'_>], now: Duration) {
         if let Some(port) = self.ports.get_mut(from) {
             port.statistics.sent_frames += frames.len() as u64;
-            port.statistics.sent_bytes += frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
+            port.statistics.sent_bytes +=
+                frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
         }
         let mut run: Option<(PortId, usize)> = None;
         for n in 0..frames.len() {
             let frame = &frames[n];
             self.ports.capture(&frame.frame_segments());
-            let verdict = self.switch.forward(from, frame.dst_mac(), frame.src_mac(), now);
+            let verdict = self
+                .switch
+                .forward(from, frame.dst_mac(), frame.src_mac(), now);
             let to = match verdict {
                 Verdict::To(port) if port != GATEWAY => Some(port),
                 _ => None,
@@ -635,12 +757,12 @@ impl Core {
             }
             match (verdict, to) {
                 (_, Some(port)) => run = run.or(Some((port, n))),
-                (Verdict::To(_), None) => self.to_gateway(from, &frames[n], now),
+                (Verdict::To(_), None) => self.hand_to_gateway(from, &frames[n], now),
                 (Verdict::Flood, None) => {
                     let targets: Vec<PortId> = self.switch.flood_targets(from).collect();
                     for port in targets {
                         if port == GATEWAY {
-                            self.to_gateway(from, &frames[n], now);
+                            self.hand_to_gateway(from, &frames[n], now);
                         } else {
                             self.ports.copy(port, &frames[n]);
                         }
@@ -655,7 +777,7 @@ impl Core {
         }
     }
 
-    fn to_gateway(&mut self, from: PortId, frame: &ZeroCopyPacket<'_>, now: Duration) {
+    fn hand_to_gateway(&mut self, from: PortId, frame: &ZeroCopyPacket<'_>, now: Duration) {
         let verdict = self.gateway.ingress(from, frame, now, &mut self.outputs);
         if verdict == GatewayVerdict::Uplink {
             self.with_uplink(now, |uplink, links| uplink.ingress(from, frame, now, links));
@@ -669,7 +791,9 @@ impl Core {
             Target::Flood => self.switch.flood_targets(GATEWAY).collect(),
         };
         for port in targets {
-            let Some(mut buffer) = self.ports.buffer(frame.len()) else { return };
+            let Some(mut buffer) = self.ports.buffer(frame.len()) else {
+                return;
+            };
             if buffer.extend_from_slice(frame).is_some() {
                 self.ports.send(port, Default::default(), buffer);
             }

@@ -30,12 +30,17 @@ impl Capture {
             file.write_all(&word.to_ne_bytes())?;
         }
         file.flush()?;
-        Ok(Self { file: Some(file), scratch: Vec::new() })
+        Ok(Self {
+            file: Some(file),
+            scratch: Vec::new(),
+        })
     }
 
     /// Writes one frame.
     pub(super) fn frame(&mut self, segments: &[IoSegment<'_>]) {
-        let Some(file) = self.file.as_mut() else { return };
+        let Some(file) = self.file.as_mut() else {
+            return;
+        };
         let len: usize = segments.iter().map(IoSegment::len).sum();
         self.scratch.resize(len, 0);
         let mut at = 0;
@@ -43,8 +48,15 @@ impl Capture {
             segment.copy_to_slice(0, &mut self.scratch[at..at + segment.len()]);
             at += segment.len();
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let record = [now.as_secs() as u32, now.subsec_micros(), len as u32, len as u32];
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let record = [
+            now.as_secs() as u32,
+            now.subsec_micros(),
+            len as u32,
+            len as u32,
+        ];
         let written = record
             .iter()
             .try_for_each(|word| file.write_all(&word.to_ne_bytes()))
@@ -74,7 +86,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.pcap");
         let mut capture = Capture::create(&path).unwrap();
-        capture.frame(&[IoSegment::from(&b"head"[..]), IoSegment::from(&b"tail!"[..])]);
+        capture.frame(&[
+            IoSegment::from(&b"head"[..]),
+            IoSegment::from(&b"tail!"[..]),
+        ]);
         capture.flush();
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(bytes.len(), 24 + 16 + 9);

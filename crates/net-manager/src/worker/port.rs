@@ -44,6 +44,8 @@ pub struct PortStatistics {
     pub queue_drops: u64,
     /// Frames lost because no buffer was free.
     pub pool_drops: u64,
+    /// Frames lost because their offload fields contradict their headers.
+    pub offload_drops: u64,
     /// Frames lost because they do not fit the guest's link.
     pub oversize_drops: u64,
 }
@@ -109,17 +111,24 @@ impl Port {
 
     /// Sends what waits until the back end takes no more.
     pub(super) fn flush(&mut self) -> Result<(), BackendError> {
-        let Some(backend) = self.backend.as_mut() else { return Ok(()) };
+        let Some(backend) = self.backend.as_mut() else {
+            return Ok(());
+        };
         if backend.wants_write() && !backend.flush()? {
             return Ok(());
         }
         while !self.queue.is_empty() {
             let batch = self.queue.len().min(BATCH);
             let segments: [[IoSegment<'_>; 1]; BATCH] = std::array::from_fn(|n| {
-                [IoSegment::from(self.queue.get(n).map_or(&[][..], |queued| &queued.frame))]
+                [IoSegment::from(
+                    self.queue.get(n).map_or(&[][..], |queued| &queued.frame),
+                )]
             });
             let frames: [TxFrame<'_>; BATCH] = std::array::from_fn(|n| TxFrame {
-                header: self.queue.get(n).map_or(VirtioNetHdr::default(), |queued| queued.header),
+                header: self
+                    .queue
+                    .get(n)
+                    .map_or(VirtioNetHdr::default(), |queued| queued.header),
                 segments: &segments[n],
             });
             let taken = backend.transmit(&frames[..batch])?;

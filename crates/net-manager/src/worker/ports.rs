@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use net_backend::{BackendError, NetworkBackend, TxFrame};
-use net_datapath::gso;
+use net_datapath::gso::{Checksums, Segmenter};
 use net_datapath::packet::ZeroCopyPacket;
 use net_datapath::pool::{PacketBuf, PacketPool, PoolConfig, PoolError};
 use net_datapath::segment::IoSegment;
@@ -15,7 +15,7 @@ use slab::Slab;
 
 use super::listener::ListenerId;
 use super::pcap::Capture;
-use super::port::Port;
+use super::port::{Port, PortStatistics};
 use super::token;
 
 /// Number of a port: 0 is the gateway, guests count from 1.
@@ -49,7 +49,11 @@ pub(super) struct Ports {
 impl Ports {
     pub(super) fn new(mtu: u16, capture: Option<Capture>) -> Result<Self, PoolError> {
         let pool = |buffers, content| {
-            PacketPool::new(PoolConfig { buffers, buffer_size: content + HEADROOM, headroom: HEADROOM })
+            PacketPool::new(PoolConfig {
+                buffers,
+                buffer_size: content + HEADROOM,
+                headroom: HEADROOM,
+            })
         };
         Ok(Self {
             slab: Slab::new(),
@@ -71,7 +75,9 @@ impl Ports {
         registry: &Registry,
     ) -> Result<PortId, BackendError> {
         if self.slab.len() >= MAX_PORTS {
-            return Err(BackendError::Unsupported("more than 1024 ports on one network"));
+            return Err(BackendError::Unsupported(
+                "more than 1024 ports on one network",
+            ));
         }
         let offloads = backend.capabilities().offloads;
         backend.set_offloads(offloads)?;
@@ -84,7 +90,7 @@ impl Ports {
                     token::port(id),
                     Interest::READABLE | Interest::WRITABLE,
                 )
-                .map_err(|err| BackendError::host("register a port for events", err))?;
+                .map_err(|err| BackendError::host("register a port for events", &err))?;
         }
         entry.insert(Port::new(backend, name, listener));
         Ok(id)
@@ -110,7 +116,9 @@ impl Ports {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (PortId, &Port)> {
-        self.slab.iter().map(|(key, port)| (key as PortId + 1, port))
+        self.slab
+            .iter()
+            .map(|(key, port)| (key as PortId + 1, port))
     }
 
     /// An empty buffer with room for `len` bytes behind its headroom.
@@ -130,44 +138,59 @@ impl Ports {
         }
     }
 
-    /// Queues a complete frame for a port, cutting or completing it where the port cannot.
+    /// Queues a frame for a port, cut or completed where the port cannot take it as it is.
     pub(super) fn send(&mut self, id: PortId, header: VirtioNetHdr, frame: PacketBuf) {
         self.capture(&[IoSegment::from(&frame[..])]);
-        let Some(offloads) = self.get(id).map(|port| port.capabilities.offloads) else { return };
-        if offloads.allow_tx(&header) {
+        let Some(port) = self.get(id) else { return };
+        if port.capabilities.offloads.allow_tx(&header) {
             self.enqueue(id, header, frame);
-        } else if header.is_gso() {
-            self.segment(id, &header, &frame);
-        } else {
-            let mut frame = frame;
-            if gso::complete_checksum(&mut frame, &header).is_ok() {
-                self.enqueue(id, VirtioNetHdr::default(), frame);
+        } else if let Ok(packet) = ZeroCopyPacket::from_slice(&frame, header) {
+            self.cut(id, &packet);
+        }
+    }
+
+    /// Queues a copy of a lent frame for a port, cut or completed where it must be.
+    pub(super) fn copy(&mut self, id: PortId, packet: &ZeroCopyPacket<'_>) {
+        let Some(port) = self.get(id) else { return };
+        let as_it_is = port.capabilities.offloads.allow_tx(packet.vnet());
+        self.capture(&packet.frame_segments());
+        if !as_it_is {
+            return self.cut(id, packet);
+        }
+        let Some(mut frame) = self.buffer(packet.len()) else {
+            return self.count(id, |statistics| &mut statistics.pool_drops);
+        };
+        if let Some(room) = frame.spare_mut().get_mut(..packet.len()) {
+            packet.copy_range(0, room);
+        }
+        if frame.set_len(packet.len()).is_some() {
+            self.enqueue(id, *packet.vnet(), frame);
+        }
+    }
+
+    /// Makes finished frames of the network's MTU of a packet that a port cannot take as it is.
+    fn cut(&mut self, id: PortId, packet: &ZeroCopyPacket<'_>) {
+        let Ok(mut segmenter) = Segmenter::new(packet, usize::from(self.mtu), Checksums::Complete)
+        else {
+            return self.count(id, |statistics| &mut statistics.offload_drops);
+        };
+        while let Some(len) = segmenter.next_len() {
+            let Some(mut frame) = self.buffer(len) else {
+                return self.count(id, |statistics| &mut statistics.pool_drops);
+            };
+            match segmenter.write_next(frame.spare_mut()) {
+                Some(Ok((len, header))) if frame.set_len(len).is_some() => {
+                    self.enqueue(id, header, frame);
+                }
+                _ => return self.count(id, |statistics| &mut statistics.offload_drops),
             }
         }
     }
 
-    /// Copies a lent frame into the queue of a port.
-    pub(super) fn copy(&mut self, id: PortId, packet: &ZeroCopyPacket<'_>) {
-        let Some(port) = self.get(id) else { return };
-        let header = *packet.vnet();
-        if header.is_gso() && !port.capabilities.offloads.allow_tx(&header) {
-            self.capture(&packet.frame_segments());
-            let mut whole = Vec::with_capacity(packet.len());
-            whole.resize(packet.len(), 0);
-            packet.copy_range(0, &mut whole);
-            self.segment(id, &header, &whole);
-            return;
-        }
-        let Some(mut frame) = self.buffer(packet.len()) else {
-            if let Some(port) = self.get_mut(id) {
-                port.statistics.pool_drops += 1;
-            }
-            return;
-        };
-        let room = &mut frame.spare_mut()[..packet.len()];
-        packet.copy_range(0, room);
-        if frame.set_len(packet.len()).is_some() {
-            self.send(id, header, frame);
+    /// Counts something about a port.
+    fn count(&mut self, id: PortId, counter: fn(&mut PortStatistics) -> &mut u64) {
+        if let Some(port) = self.get_mut(id) {
+            *counter(&mut port.statistics) += 1;
         }
     }
 
@@ -177,7 +200,9 @@ impl Ports {
         let direct = self.get(id).is_some_and(|port| {
             port.is_idle()
                 && port.backend.is_some()
-                && packets.iter().all(|packet| port.capabilities.offloads.allow_tx(packet.vnet()))
+                && packets
+                    .iter()
+                    .all(|packet| port.capabilities.offloads.allow_tx(packet.vnet()))
         });
         let mut sent = 0;
         if direct {
@@ -185,19 +210,23 @@ impl Ports {
             let frames: Vec<_> = packets
                 .iter()
                 .zip(&lists)
-                .map(|(packet, segments)| TxFrame { header: *packet.vnet(), segments })
+                .map(|(packet, segments)| TxFrame {
+                    header: *packet.vnet(),
+                    segments,
+                })
                 .collect();
-            for list in &lists {
-                self.capture(list);
-            }
             let Some(port) = self.get_mut(id) else { return };
-            let Some(backend) = port.backend.as_mut() else { return };
+            let Some(backend) = port.backend.as_mut() else {
+                return;
+            };
             match backend.transmit(&frames) {
                 Ok(taken) => {
                     sent = taken;
                     port.statistics.received_frames += taken as u64;
-                    port.statistics.received_bytes +=
-                        packets[..taken].iter().map(|packet| packet.len() as u64).sum::<u64>();
+                    port.statistics.received_bytes += packets[..taken]
+                        .iter()
+                        .map(|packet| packet.len() as u64)
+                        .sum::<u64>();
                 }
                 Err(err) => {
                     self.failed.push((id, err));
@@ -207,28 +236,6 @@ impl Ports {
         }
         for packet in &packets[sent..] {
             self.copy(id, packet);
-        }
-    }
-
-    /// Cuts a super-frame into frames of the network's MTU and queues them.
-    fn segment(&mut self, id: PortId, header: &VirtioNetHdr, frame: &[u8]) {
-        let Ok(mut segmenter) = gso::Segmenter::new(frame, header) else {
-            if let Some(port) = self.get_mut(id) {
-                port.statistics.oversize_drops += 1;
-            }
-            return;
-        };
-        loop {
-            let Some(mut buffer) = self.buffer(segmenter.max_frame_len()) else {
-                if let Some(port) = self.get_mut(id) {
-                    port.statistics.pool_drops += 1;
-                }
-                return;
-            };
-            let Some(len) = segmenter.next_into(buffer.spare_mut()) else { return };
-            if buffer.set_len(len).is_some() {
-                self.enqueue(id, VirtioNetHdr::default(), buffer);
-            }
         }
     }
 
@@ -265,7 +272,9 @@ impl Ports {
     /// somebody was told that they had none.
     pub(super) fn flush(&mut self, ready: &mut Vec<PortId>) {
         while let Some(id) = self.dirty.pop() {
-            let Some(port) = self.get_mut(id) else { continue };
+            let Some(port) = self.get_mut(id) else {
+                continue;
+            };
             port.dirty = false;
             let result = port.flush();
             if port.starved && port.is_ready() {

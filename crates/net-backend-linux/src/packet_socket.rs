@@ -1,0 +1,105 @@
+//! A virtual Ethernet pair in place of a TAP device, where `/dev/net/tun` cannot be opened.
+//!
+//! The guest's namespace has one end of the pair. The other end lies in a network namespace that
+//! nothing but a packet socket holds: `PACKET_VNET_HDR` puts the virtio header in front of each
+//! frame, so that super-frames and partial checksums pass as they do through a TAP. When the
+//! guest's namespace ends, the pair goes, and with it the last reason for the other namespace.
+//!
+//! Limits: what is received cannot be narrowed (the interface's features decide), an 802.1Q tag is
+//! lost on the way, and a burst beyond the socket's buffer is dropped, not held back.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use net_backend::{Capabilities, Offloads};
+use net_datapath::VirtioNetHdr;
+use net_wire::MacAddr;
+
+use crate::error::Context;
+use crate::frame_io::{Device, FrameIo, MAX_TX_FRAME, Setup, delegate_backend};
+use crate::netlink::Netlink;
+use crate::{LinuxError, ioctl, sys};
+
+/// Name of the far end, in a namespace where there is nothing else.
+const FAR_END: &str = "far";
+/// Bytes of frames the socket holds for us, if the kernel allows so much.
+const RECEIVE_BUFFER: usize = 16 << 20;
+
+/// The far end of a virtual Ethernet pair.
+pub struct PacketSocket(FrameIo);
+
+delegate_backend!(PacketSocket);
+
+impl PacketSocket {
+    /// Takes a packet socket that is bound to an interface and has virtio headers.
+    ///
+    /// # Errors
+    /// [`LinuxError::Invalid`] for a socket without virtio headers.
+    pub(crate) fn from_fd(fd: OwnedFd, mtu: u16, mac: Option<MacAddr>) -> Result<Self, LinuxError> {
+        let header_len = ioctl::packet_vnet_hdr_size(fd.as_fd())
+            .context("ask the packet socket for its virtio header")?;
+        if !matches!(header_len, 10 | VirtioNetHdr::LEN) {
+            return Err(LinuxError::Invalid(
+                "the packet socket has no virtio headers".into(),
+            ));
+        }
+        let offloads = Offloads::ALL;
+        FrameIo::new(Setup {
+            fd,
+            name: FAR_END.into(),
+            device: Device::Fixed,
+            header_len,
+            capabilities: Capabilities {
+                offloads,
+                mtu,
+                mac,
+                queue_pairs: 1,
+                max_frame: MAX_TX_FRAME,
+            },
+            offloads: offloads & Offloads::RX_ALL,
+        })
+        .map(Self)
+    }
+}
+
+/// Makes a pair whose near end is the interface `name` of the current namespace; returns the
+/// packet socket on the far end. The current namespace is the same afterwards.
+///
+/// Needs CAP_SYS_ADMIN and CAP_NET_ADMIN over the current namespace, and a single thread.
+pub(crate) fn make_pair(name: &str, mtu: u16) -> Result<OwnedFd, LinuxError> {
+    let here = current_namespace()?;
+    sys::unshare(libc::CLONE_NEWNET).context("make a namespace for the far end")?;
+    let there = current_namespace()?;
+    sys::setns(here.as_fd(), libc::CLONE_NEWNET).context("return from the far namespace")?;
+
+    let netlink = Netlink::new()?;
+    netlink.add_veth(name, FAR_END)?;
+    netlink.set_mtu(netlink.link(name)?.index, mtu)?;
+    netlink.move_to(netlink.link(FAR_END)?.index, there.as_fd())?;
+
+    sys::setns(there.as_fd(), libc::CLONE_NEWNET).context("enter the far namespace")?;
+    let socket = bind_far_end(mtu);
+    sys::setns(here.as_fd(), libc::CLONE_NEWNET).context("return from the far namespace")?;
+    socket
+}
+
+/// In the far namespace: an interface that carries frames and answers none itself.
+fn bind_far_end(mtu: u16) -> Result<OwnedFd, LinuxError> {
+    let netlink = Netlink::new()?;
+    let far = netlink.link(FAR_END)?;
+    // Without IPv6 the kernel sends nothing of its own; without it being there, that is as well.
+    let _ = std::fs::write(
+        format!("/proc/sys/net/ipv6/conf/{FAR_END}/disable_ipv6"),
+        "1",
+    );
+    netlink.set_mtu(far.index, mtu)?;
+    netlink.set_no_arp(far.index)?;
+    let socket = ioctl::packet_socket(far.index, RECEIVE_BUFFER)
+        .context("open a packet socket on the far end")?;
+    netlink.set_up(far.index)?;
+    Ok(socket)
+}
+
+fn current_namespace() -> Result<File, LinuxError> {
+    File::open("/proc/self/ns/net").context("open /proc/self/ns/net")
+}
