@@ -3,10 +3,9 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::time::Duration;
 
+use net_backend::NetworkBackend;
 use net_backend::conformance::{Frame, Harness, Peer, Properties};
-use net_backend::{NetworkBackend, TxFrame};
 use net_backend_socket::QemuDgram;
 use net_datapath::VirtioNetHdr;
 use tempfile::TempDir;
@@ -240,55 +239,6 @@ fn a_peer_that_vanishes_while_its_queue_is_full() {
     assert_eq!(offer(&mut near, 1000).unwrap(), 1);
 }
 
-/// Lets time pass for the back end, and says whether it still wants to be told of it.
-fn pass(near: &mut QemuDgram, now: &mut Duration, by: Duration) -> bool {
-    *now += by;
-    near.on_deadline(*now);
-    near.next_deadline().is_some()
-}
-
-/// While much is sent the socket is connected; then Linux refuses everybody else. A quiet moment
-/// ends that, and nothing wakes an idle program.
-#[test]
-#[cfg(target_os = "linux")]
-fn after_a_burst_the_socket_is_open_to_the_next_peer() {
-    let mut bound = Bound::new(false);
-    let (mut near, mut peer) = bound.connect();
-    assert_eq!(near.next_deadline(), None);
-    let frame = [3; 60];
-    let segments = [frame[..].into()];
-    let burst = vec![TxFrame::plain(&segments); 16];
-    let drain = |peer: &mut FarQemu| while peer.recv().is_some() {};
-    let mut sent = 0;
-    while sent < 16 {
-        sent += near.transmit(&burst[sent..]).unwrap();
-        drain(&mut peer);
-    }
-    let next = bound.qemu(&near);
-    let refused = next.send_bytes(&[2; 60]).unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
-
-    let (mut now, tick) = (Duration::from_secs(5), Duration::from_millis(20));
-    assert!(pass(&mut near, &mut now, Duration::ZERO));
-    assert!(pass(&mut near, &mut now, tick), "busy in the time before");
-    assert_eq!(offer(&mut near, 60).unwrap(), 1);
-    assert!(pass(&mut near, &mut now, tick), "a frame has passed");
-    assert!(peer.send(VirtioNetHdr::PLAIN, &[1; 60]));
-    assert!(pass(&mut near, &mut now, tick), "a frame waits");
-    assert_eq!(
-        lengths(&mut near).unwrap(),
-        [60],
-        "and has been thrown away"
-    );
-    assert!(pass(&mut near, &mut now, tick), "a frame has passed");
-    assert!(!pass(&mut near, &mut now, tick), "idle, and still waking");
-
-    drop(peer);
-    next.send_bytes(&[2; 61]).unwrap();
-    assert!(is_gone(&lengths(&mut near)));
-    assert_eq!(lengths(&mut near).unwrap(), [61]);
-}
-
 #[test]
 fn the_socket_file_goes_with_the_back_end() {
     let mut bound = Bound::new(false);
@@ -297,4 +247,62 @@ fn the_socket_file_goes_with_the_back_end() {
     assert!(path.exists());
     drop(near);
     assert!(!path.exists());
+}
+
+/// Elsewhere nobody refuses a sender because the receiver is connected to somebody else.
+#[cfg(target_os = "linux")]
+mod burst {
+    use std::time::Duration;
+
+    use net_backend::TxFrame;
+
+    use super::*;
+
+    /// Lets time pass for the back end, and says whether it still wants to be told of it.
+    fn pass(near: &mut QemuDgram, now: &mut Duration, by: Duration) -> bool {
+        *now += by;
+        near.on_deadline(*now);
+        near.next_deadline().is_some()
+    }
+
+    /// While much is sent the socket is connected; then Linux refuses everybody else. A quiet moment
+    /// ends that, and nothing wakes an idle program.
+    #[test]
+    fn after_a_burst_the_socket_is_open_to_the_next_peer() {
+        let mut bound = Bound::new(false);
+        let (mut near, mut peer) = bound.connect();
+        assert_eq!(near.next_deadline(), None);
+        let frame = [3; 60];
+        let segments = [frame[..].into()];
+        let burst = vec![TxFrame::plain(&segments); 16];
+        let drain = |peer: &mut FarQemu| while peer.recv().is_some() {};
+        let mut sent = 0;
+        while sent < 16 {
+            sent += near.transmit(&burst[sent..]).unwrap();
+            drain(&mut peer);
+        }
+        let next = bound.qemu(&near);
+        let refused = next.send_bytes(&[2; 60]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+
+        let (mut now, tick) = (Duration::from_secs(5), Duration::from_millis(20));
+        assert!(pass(&mut near, &mut now, Duration::ZERO));
+        assert!(pass(&mut near, &mut now, tick), "busy in the time before");
+        assert_eq!(offer(&mut near, 60).unwrap(), 1);
+        assert!(pass(&mut near, &mut now, tick), "a frame has passed");
+        assert!(peer.send(VirtioNetHdr::PLAIN, &[1; 60]));
+        assert!(pass(&mut near, &mut now, tick), "a frame waits");
+        assert_eq!(
+            lengths(&mut near).unwrap(),
+            [60],
+            "and has been thrown away"
+        );
+        assert!(pass(&mut near, &mut now, tick), "a frame has passed");
+        assert!(!pass(&mut near, &mut now, tick), "idle, and still waking");
+
+        drop(peer);
+        next.send_bytes(&[2; 61]).unwrap();
+        assert!(is_gone(&lengths(&mut near)));
+        assert_eq!(lengths(&mut near).unwrap(), [61]);
+    }
 }
