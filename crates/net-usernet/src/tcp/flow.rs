@@ -125,7 +125,7 @@ pub(super) struct Flow {
     pub(super) unacked: u32,
     /// The guest's FIN was accepted.
     pub(super) guest_fin: bool,
-    /// The socket took less than there was; what it refused, the guest has to send again.
+    /// Not all the guest sent was taken, for want of room; it has to send the rest again.
     pub(super) write_refused: bool,
     /// A writable event has been asked for and has not come.
     pub(super) watching: bool,
@@ -225,6 +225,8 @@ impl Flow {
         self.irs = seq;
         self.rcv_nxt = seq + 1;
         self.rcv_edge = self.rcv_nxt;
+        // Whatever window comes first is newer than none.
+        self.snd_wl1 = SeqNumber(seq.0.wrapping_sub(1));
         if let Some(mss) = options.mss.filter(|&mss| mss > 0) {
             self.mss = mss.max(MIN_MSS);
         }
@@ -438,6 +440,7 @@ mod tests {
     #[test]
     fn an_old_segment_does_not_change_the_window() {
         let mut flow = flow();
+        flow.snd_wl1 = SeqNumber(40);
         assert!(flow.take_window(SeqNumber(50), SeqNumber(100), 10, true));
         assert_eq!(flow.snd_wnd, 10 << 7);
         assert!(!flow.take_window(SeqNumber(49), SeqNumber(101), 99, true));

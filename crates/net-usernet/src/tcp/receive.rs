@@ -337,20 +337,27 @@ fn take_payload<H: TcpHost>(
     let mut taken = 0;
     if take > 0 {
         let Some(socket) = flow.socket else { return };
-        let data = seg.packet.payload(skip as usize, take as usize);
-        match ctx.host.write(socket, &data) {
-            Ok(n) => taken = (n as u32).min(take),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => {
-                host_failed(flow, ctx);
-                return;
+        // A write can stop short with room left; it is full only when it says so.
+        while taken < take {
+            let data = seg
+                .packet
+                .payload((skip + taken) as usize, (take - taken) as usize);
+            match ctx.host.write(socket, &data) {
+                Ok(0) => break,
+                Ok(n) => taken = taken.saturating_add(n as u32).min(take),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    host_failed(flow, ctx);
+                    return;
+                }
             }
         }
         ctx.stats.bytes_to_host += u64::from(taken);
         flow.rcv_nxt = flow.rcv_nxt + taken;
         flow.unacked += taken;
-        flow.write_refused = taken < take;
     }
+    // Whether the socket refused it or the window did: the guest is asked again when there is room.
+    flow.write_refused = taken < fresh;
     if taken < fresh {
         // What was not taken comes again, and so does the FIN behind it.
         transmit::acknowledge(flow, ctx);
@@ -385,11 +392,16 @@ pub(super) fn finish_if_done<H: TcpHost>(flow: &mut Flow, ctx: &mut Context<'_, 
     }
 }
 
-/// The guest has reset the connection.
+/// The guest has reset the connection. A stream that the guest had ended before still arrives: its
+/// bytes are acknowledged.
 pub(super) fn guest_reset<H: TcpHost>(flow: &mut Flow, ctx: &mut Context<'_, H>) {
     ctx.stats.resets_received += 1;
     if let Some(socket) = flow.socket.take() {
-        ctx.host.reset(socket);
+        if flow.guest_fin {
+            ctx.host.close(socket);
+        } else {
+            ctx.host.reset(socket);
+        }
     }
     flow.phase = Phase::Closed;
 }
