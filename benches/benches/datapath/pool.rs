@@ -151,6 +151,37 @@ pub(crate) fn all(options: &Options) {
     ];
     let title = "pool, one thread allocates, the other frees (with the ring between them)";
     table(title, Unit::Nanoseconds, PAIRS, options.rounds, contenders);
+    empty(options);
+}
+
+/// What it costs to hear that there is no buffer.
+fn empty(options: &Options) {
+    const TRIES: u64 = 1 << 14;
+    let drained = |buffers| {
+        let pool = PacketPool::new(PoolConfig {
+            buffers,
+            buffer_size: 64,
+            headroom: 0,
+        })
+        .expect("a few MiB");
+        let mut all = Vec::new();
+        pool.alloc_batch(&mut all, buffers);
+        (pool, all)
+    };
+    let (small, large) = (drained(BUFFERS), drained(16 * BUFFERS));
+    let tries = |pool: &PacketPool| {
+        alone(|| {
+            for _ in 0..TRIES {
+                black_box(pool.alloc());
+            }
+        })
+    };
+    let contenders = vec![
+        contender("net-datapath, 4,096 buffers", || tries(&small.0)),
+        contender("net-datapath, 65,536 buffers", || tries(&large.0)),
+    ];
+    let title = "pool, an allocation that fails, one thread";
+    table(title, Unit::Nanoseconds, TRIES, options.rounds, contenders);
 }
 
 /// One thread allocates and sends, the other receives and frees.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 use net_datapath::LockFreeRing;
 
-use crate::harness::{Options, Unit, contender, table, together, work};
+use crate::harness::{Options, Unit, alone, contender, table, together, work};
 
 const BATCH: usize = 64;
 
@@ -262,9 +262,60 @@ fn singles(
     )
 }
 
+/// Sixteen items in, sixteen out, on one thread: what the calls cost without a second core.
+fn one_thread(options: &Options) {
+    const ITEMS: u64 = 1 << 20;
+    macro_rules! run {
+        ($tx:ident, $rx:ident, $push:expr, $pop:expr) => {
+            alone(move || {
+                for round in 0..ITEMS / 16 {
+                    for i in 0..16 {
+                        black_box($push(&mut $tx, round ^ i));
+                    }
+                    for _ in 0..16 {
+                        black_box($pop(&mut $rx));
+                    }
+                }
+            })
+        };
+    }
+    let contenders = vec![
+        contender("net-datapath push and pop", || {
+            let (mut tx, mut rx) = LockFreeRing::with_capacity(64);
+            run!(
+                tx,
+                rx,
+                |tx: &mut net_datapath::Producer<u64>, i| tx.push(i).is_ok(),
+                |rx: &mut net_datapath::Consumer<u64>| rx.pop()
+            )
+        }),
+        contender("net-datapath lazy", || {
+            let (mut tx, mut rx) = LockFreeRing::with_capacity(64);
+            run!(
+                tx,
+                rx,
+                |tx: &mut net_datapath::Producer<u64>, i| tx.push_lazy(i).is_ok(),
+                |rx: &mut net_datapath::Consumer<u64>| rx.pop_lazy()
+            )
+        }),
+        contender("rtrb push and pop", || {
+            let (mut tx, mut rx) = rtrb::RingBuffer::new(64);
+            run!(
+                tx,
+                rx,
+                |tx: &mut rtrb::Producer<u64>, i| tx.push(i).is_ok(),
+                |rx: &mut rtrb::Consumer<u64>| rx.pop().ok()
+            )
+        }),
+    ];
+    let title = "ring, u64, sixteen in and sixteen out, one thread (each pair)";
+    table(title, Unit::Nanoseconds, ITEMS, options.rounds, contenders);
+}
+
 /// One item at a time, in the three regimes.
 pub(crate) fn scalar(options: &Options) {
     const ITEMS: u64 = 1 << 20;
+    one_thread(options);
     for (regime, work_at) in [
         ("both busy", [false, false]),
         ("producer faster", [false, true]),

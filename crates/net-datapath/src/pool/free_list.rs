@@ -13,11 +13,14 @@
 //! "Empty" must not be a mistake either. Looking at one word after the other is not enough: while we
 //! look at the last, somebody may release into the first and take from the one we were about to
 //! reach. So a search that finds nothing looks again, and believes it only if not one release
-//! happened since the first look. Then, at the moment between the two, every word was empty.
+//! happened since the first look. Then, at the moment between the two, every word was empty. (And
+//! while there is still no release, the next search need not look twice.)
 //!
 //! The closed bit is how a pool finds its end: see [`close`](FreeList::close).
 
 use alloc::boxed::Box;
+
+use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicU64, Ordering, spin};
 
@@ -33,6 +36,9 @@ const RELEASE: u64 = CLOSED << 1;
 /// The set of free buffers.
 pub(super) struct FreeList {
     words: Box<[AtomicU64]>,
+    /// The number of releases at which the list was found empty last. The counts of the words only
+    /// grow: as long as their sum is this, each is what it was then.
+    proof: CachePadded<AtomicU64>,
 }
 
 /// Whether a release came after the list was closed, and has to be counted.
@@ -44,7 +50,11 @@ impl FreeList {
         let words = (0..buffers.div_ceil(BITS))
             .map(|word| AtomicU64::new((1 << (buffers - word * BITS).min(BITS)) - 1))
             .collect();
-        Self { words }
+        Self {
+            words,
+            // No sum: the counts have 31 bits, and there are fewer than 2^27 words.
+            proof: CachePadded::new(AtomicU64::new(u64::MAX)),
+        }
     }
 
     /// Takes one free buffer: [`take`](Self::take) for the most frequent number.
@@ -91,30 +101,36 @@ impl FreeList {
     /// Looks at all words, beginning after `*at`, until `out` is full or the list is surely empty.
     #[cold]
     fn search(&self, out: &mut [u32], filled: &mut usize, at: &mut usize) {
-        let count = self.words.len();
-        let mut index = if *at < count { *at } else { 0 };
-        let mut releases_before = None;
+        let start = if *at < self.words.len() { *at + 1 } else { 0 };
+        let (behind, ahead) = self.words.split_at(start);
+        // If the list was found empty once and nothing was released since, one look is enough.
+        let proof = self.proof.load(Ordering::Acquire);
+        let mut known = proof;
         loop {
-            let mut releases = 0u64;
-            for _ in 0..count {
-                index += 1;
-                if index >= count {
-                    index = 0;
-                }
-                let before = *filled;
-                let seen = self.take_from(&self.words[index], index, out, filled);
-                releases = releases.wrapping_add(seen / RELEASE);
-                if *filled > before {
-                    *at = index;
-                    if *filled == out.len() {
-                        return;
+            let mut releases = 0;
+            for (first, words) in [(start, ahead), (0, behind)] {
+                for (offset, word) in words.iter().enumerate() {
+                    let mut seen = word.load(Ordering::Acquire);
+                    if seen & FREE != 0 {
+                        let before = *filled;
+                        seen = self.take_from(word, first + offset, out, filled);
+                        if *filled > before {
+                            *at = first + offset;
+                        }
+                        if *filled == out.len() {
+                            return;
+                        }
                     }
+                    releases += seen / RELEASE;
                 }
             }
-            if releases_before == Some(releases) {
+            if releases == known {
+                if releases != proof {
+                    self.proof.store(releases, Ordering::Release);
+                }
                 return;
             }
-            releases_before = Some(releases);
+            known = releases;
             spin();
         }
     }

@@ -16,7 +16,7 @@
 //!
 //! "Empty" is never a mistake: an allocation fails only if at one moment during the call not one
 //! buffer was in the list (and, with a [`PoolCache`], in the caller's cache). It is a value, `None`,
-//! which costs two walks over the words, 32 buffers each; it never blocks and never allocates.
+//! which costs a walk or two over the words, 32 buffers each; it never blocks and never allocates.
 //!
 //! Each worker should have a [`PoolCache`], given to it or [entered](PoolCache::enter): allocating
 //! and freeing through it touches nothing that another thread writes.
@@ -35,6 +35,35 @@
 //! std::thread::spawn(move || drop(frame)).join().expect("drops");
 //! assert_eq!(pool.available(), 1024);
 //! # Ok::<(), net_datapath::pool::PoolError>(())
+//! ```
+//!
+//! # What the compiler refuses
+//!
+//! A buffer has one owner:
+//!
+//! ```compile_fail,E0599
+//! # use net_datapath::pool::*;
+//! # let pool = PacketPool::new(PoolConfig { buffers: 1, buffer_size: 64, headroom: 0 }).unwrap();
+//! let buf = pool.alloc().unwrap();
+//! let second = buf.clone();
+//! ```
+//!
+//! A shared buffer is for reading:
+//!
+//! ```compile_fail,E0594
+//! # use net_datapath::pool::*;
+//! # let pool = PacketPool::new(PoolConfig { buffers: 1, buffer_size: 64, headroom: 0 }).unwrap();
+//! let mut shared = pool.alloc().unwrap().into_shared();
+//! shared[0] = 1;
+//! ```
+//!
+//! A cache belongs to one thread at a time:
+//!
+//! ```compile_fail,E0277
+//! # use net_datapath::pool::*;
+//! # let pool = PacketPool::new(PoolConfig { buffers: 1, buffer_size: 64, headroom: 0 }).unwrap();
+//! let cache = pool.cache(8);
+//! std::thread::scope(|s| { s.spawn(|| cache.alloc()); });
 //! ```
 
 mod batch;
