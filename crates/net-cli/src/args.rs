@@ -90,7 +90,7 @@ where
     I: IntoIterator,
     I::Item: Into<OsString>,
 {
-    let mut parser = lexopt::Parser::from_args(arguments);
+    let mut parser = lexopt::Parser::from_iter(arguments);
     let name = match parser.next()? {
         None => {
             return Err(UsageError::new(

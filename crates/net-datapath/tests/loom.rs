@@ -351,6 +351,23 @@ fn pool_ends_after_its_buffers() {
 }
 
 #[test]
+fn pool_ends_with_its_handle_or_its_only_buffer() {
+    model(None, || {
+        let mut memory = Memory([0; 1024]);
+        let (Watched { pool, cells }, ended) = ending(1, &mut memory);
+        let buf = pool.alloc().unwrap();
+        let thread = thread::spawn(move || {
+            // SAFETY: the owner of the buffer; loom checks it.
+            cells[0].with_mut(|n| unsafe { *n += 1 });
+            drop(buf);
+        });
+        drop(pool);
+        thread.join().unwrap();
+        assert_eq!(ended(), 1);
+    });
+}
+
+#[test]
 fn pool_ends_after_its_handles() {
     model(None, || {
         let mut memory = Memory([0; 1024]);
