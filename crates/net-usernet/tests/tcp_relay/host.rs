@@ -18,6 +18,8 @@ pub(crate) struct Far {
     /// The send buffer.
     pub(crate) outbox: VecDeque<u8>,
     pub(crate) outbox_size: usize,
+    /// How much more room than there is the socket claims to have.
+    pub(crate) overstates: usize,
     /// The most a single write takes.
     pub(crate) write_at_most: usize,
     /// What has arrived at the far end.
@@ -217,8 +219,9 @@ impl TcpHost for Host {
     fn send_space(&mut self, socket: HostSocket) -> SendSpace {
         self.calls += 1;
         let far = self.far(socket);
+        let free = far.outbox_size.saturating_sub(far.outbox.len());
         SendSpace {
-            free: far.outbox_size.saturating_sub(far.outbox.len()),
+            free: free - free / 8 + far.overstates,
             total: far.outbox_size,
         }
     }

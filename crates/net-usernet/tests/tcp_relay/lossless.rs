@@ -167,6 +167,7 @@ struct Plan {
     guest_send: usize,
     guest_read: usize,
     far_send_buffer: usize,
+    far_overstates: usize,
     far_write_at_most: usize,
     far_receive: usize,
     far_drain: usize,
@@ -193,7 +194,8 @@ impl Plan {
             guest_receive: rng.pick(&buffers),
             guest_send: rng.pick(&buffers),
             guest_read: rng.pick(&[10, 1000, 100_000]),
-            far_send_buffer: rng.pick(&[300, 5000, 64_000, 300_000]),
+            far_send_buffer: rng.pick(&[5000, 20_000, 64_000, 300_000]),
+            far_overstates: rng.pick(&[0, 0, 0, 2000, 100_000]),
             far_write_at_most: rng.pick(&[333, 1000, 4000, usize::MAX, usize::MAX]),
             far_receive: rng.pick(&[300, 5000, 64_000, 300_000]),
             far_drain: rng.pick(&[50, 3000, 100_000]),
@@ -349,6 +351,7 @@ impl World {
     fn shape(&mut self, socket: HostSocket) {
         let far = self.host.far(socket);
         far.outbox_size = self.plan.far_send_buffer;
+        far.overstates = self.plan.far_overstates;
         far.write_at_most = self.plan.far_write_at_most;
         self.socket = Some(socket);
     }
@@ -408,7 +411,9 @@ impl World {
         if socket.can_send() && self.uploaded < self.upload.len() {
             self.uploaded += socket.send_slice(&self.upload[self.uploaded..]).unwrap();
         }
-        let mut buffer = vec![0; self.plan.guest_read];
+        // At the end of TIME-WAIT smoltcp forgets what the program has not read.
+        let closing = socket.state() == tcp::State::TimeWait;
+        let mut buffer = vec![0; if closing { 200_000 } else { self.plan.guest_read }];
         match socket.recv_slice(&mut buffer) {
             Ok(n) => self.guest_got.extend(&buffer[..n]),
             Err(tcp::RecvError::Finished) => self.guest_saw_end = true,
