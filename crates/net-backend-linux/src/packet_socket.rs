@@ -94,10 +94,9 @@ fn bind_far_end(mtu: u16) -> Result<OwnedFd, LinuxError> {
     );
     netlink.set_mtu(far.index, mtu)?;
     netlink.set_no_arp(far.index)?;
-    let socket = ioctl::packet_socket(far.index, RECEIVE_BUFFER)
-        .context("open a packet socket on the far end")?;
+    // Up first: a socket that is bound to an interface that is down begins its life with an error.
     netlink.set_up(far.index)?;
-    Ok(socket)
+    ioctl::packet_socket(far.index, RECEIVE_BUFFER).context("open a packet socket on the far end")
 }
 
 fn current_namespace() -> Result<File, LinuxError> {

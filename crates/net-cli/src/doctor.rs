@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::output::say;
+
 /// One thing looked at: what it is for, and whether it is there.
 struct Finding {
     what: &'static str,
@@ -12,12 +14,12 @@ struct Finding {
 
 /// Prints every finding; success if user-mode networking works here.
 pub(crate) fn doctor() -> ExitCode {
-    println!(
+    say(format_args!(
         "arcbox-net {} on {} {}",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
         std::env::consts::ARCH
-    );
+    ));
     let mut works = true;
     for finding in findings() {
         let (mark, details) = match &finding.result {
@@ -25,15 +27,15 @@ pub(crate) fn doctor() -> ExitCode {
             Err(details) => ("no", details),
         };
         works &= finding.result.is_ok() || !finding.needed;
-        println!("  {mark:<4} {:<40} {details}", finding.what);
+        say(format_args!("  {mark:<4} {:<40} {details}", finding.what));
     }
-    println!(
+    say(format_args!(
         "{}",
         match works {
             true => "User-mode networking works here.",
             false => "User-mode networking does not work here; see the lines marked `no`.",
         }
-    );
+    ));
     if works {
         ExitCode::SUCCESS
     } else {

@@ -20,6 +20,7 @@ mod doctor;
 mod file;
 mod log;
 mod network;
+mod output;
 mod qemu;
 #[cfg(target_os = "linux")]
 mod run;
@@ -29,6 +30,7 @@ mod usage;
 use std::process::ExitCode;
 
 use args::Command;
+use output::say;
 use usage::UsageError;
 
 /// First argument of the program when it starts itself inside a new namespace.
@@ -50,11 +52,11 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode, UsageError> {
     match command {
         Command::Help => {
-            print!("{}", usage::USAGE);
+            say(format_args!("{}", usage::USAGE.trim_end()));
             Ok(ExitCode::SUCCESS)
         }
         Command::Version => {
-            println!("arcbox-net {}", env!("CARGO_PKG_VERSION"));
+            say(format_args!("arcbox-net {}", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::SUCCESS)
         }
         Command::Qemu { network, command } => qemu::qemu(network, command),

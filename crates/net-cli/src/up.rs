@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::args::{AttachOption, NetworkOptions};
 use crate::child::Signals;
 use crate::network::attach;
+use crate::output::say;
 use crate::usage::UsageError;
 
 /// Starts the network, attaches what was asked for, says so, and serves.
@@ -31,10 +32,13 @@ pub(crate) fn up(
     let manager = network.start("default")?;
     for option in &options {
         let info = attach(&manager, option)?;
-        println!("ready {option} address {} name {}", info.address, info.name);
+        say(format_args!(
+            "ready {option} address {} name {}",
+            info.address, info.name
+        ));
     }
     for port in manager.published() {
-        println!("published {} to {}", port.address, port.guest);
+        say(format_args!("published {} to {}", port.address, port.guest));
     }
     signals.wait();
     manager.stop();

@@ -11,6 +11,7 @@ use net_dhcp::client::{Client, ClientConfig, Event, Lease, Output};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::servers::{BODY_LEN, MEASURE, OUTSIDE_ADDRESS, OUTSIDE_NAME, body_byte};
+use crate::output::say;
 
 /// The port that the demo publishes.
 pub(super) const PUBLISHED_PORT: u16 = 8080;
@@ -42,7 +43,7 @@ pub(crate) fn guest(arguments: &[OsString]) -> ExitCode {
             Err(details) => ("fail", details),
         };
         held &= verdict == "ok";
-        println!("{verdict}\t{what}\t{details}");
+        say(format_args!("{verdict}\t{what}\t{details}"));
         held
     };
     let lease = match lease(mac.0) {
@@ -284,7 +285,7 @@ fn send(to: SocketAddr) -> Step {
 fn published() -> Step {
     let listener =
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, PUBLISHED_PORT)).or_else(said("listen"))?;
-    println!("{LISTENING}");
+    say(format_args!("{LISTENING}"));
     let (mut stream, peer) = listener.accept().or_else(said("accept"))?;
     stream
         .write_all(b"hello from the guest")

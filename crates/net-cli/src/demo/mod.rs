@@ -13,6 +13,7 @@ use net_manager::{NetworkConfig, NetworkManager, Protocol, PublishedPort, mac_fo
 
 pub(crate) use self::guest::guest;
 use self::guest::{LISTENING, PUBLISHED_PORT};
+use crate::output::say;
 
 /// How to attach what people run, for the end of the demo.
 const ATTACH: &str = "\
@@ -25,8 +26,11 @@ Attach a virtual machine to a network of its own:
   libkrun, vfkit    arcbox-net up --vfkit /tmp/vm.sock
                     vfkit ... --device virtio-net,unixSocketPath=/tmp/vm.sock
                     krunkit ... --device virtio-net,unixSocketPath=/tmp/vm.sock
-  Cloud Hypervisor  arcbox-net run -- sh -c 'ip link del eth0 2>/dev/null; ...'
-  Firecracker       (both take a TAP; see docs/attach.md for a TAP inside a network namespace)
+  Cloud Hypervisor  arcbox-net run -- sh -c 'ATTACH_TAP; exec cloud-hypervisor ... --net tap=vm0'
+  Firecracker       arcbox-net run -- sh -c 'ATTACH_TAP; exec firecracker --config-file vm.json'
+                    ATTACH_TAP: ip addr flush dev eth0; ip link add br0 type bridge;
+                                ip tuntap add vm0 mode tap; ip link set eth0 master br0;
+                                ip link set vm0 master br0; ip link set br0 up; ip link set vm0 up
   a command         arcbox-net run -- sh -c 'ip addr; ping -c1 gateway.internal'
 ";
 
@@ -34,11 +38,13 @@ Attach a virtual machine to a network of its own:
 pub(crate) fn demo() -> ExitCode {
     match show() {
         Ok(true) => {
-            println!("\nEvery line held.\n\n{ATTACH}");
+            say(format_args!("\nEvery line held.\n\n{ATTACH}"));
             ExitCode::SUCCESS
         }
         Ok(false) => {
-            println!("\nNot every line held; `arcbox-net doctor` says what this machine can do.");
+            say(format_args!(
+                "\nNot every line held; `arcbox-net doctor` says what this machine can do."
+            ));
             ExitCode::FAILURE
         }
         Err(why) => {
@@ -137,8 +143,6 @@ fn reach(published: Option<SocketAddr>) -> Result<String, String> {
 }
 
 fn line(ok: bool, what: &str, details: &str) {
-    println!(
-        "  {:<5} {what:<18} {details}",
-        if ok { "ok" } else { "FAIL" }
-    );
+    let mark = if ok { "ok" } else { "FAIL" };
+    say(format_args!("  {mark:<5} {what:<18} {details}"));
 }
