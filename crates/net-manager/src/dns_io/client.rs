@@ -56,7 +56,9 @@ impl Client {
 
     /// Reads questions and writes answers until the socket blocks.
     pub(super) fn serve(&mut self, now: Duration, work: &mut Work<'_>) -> io::Result<()> {
-        self.write()?;
+        if self.write()? {
+            self.touch(now);
+        }
         let mut buffer = [0; 4096];
         while !self.ended {
             if self.waiting >= MAX_PIPELINED {
@@ -97,25 +99,28 @@ impl Client {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         self.unsent.extend(framed);
+        self.write()?;
         self.touch(now);
         if std::mem::take(&mut self.paused) {
             // Readiness comes as an edge, and that edge is past.
             return self.serve(now, work);
         }
-        self.write()
+        Ok(())
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    /// Sends what the guest takes; true where that was the last of something.
+    fn write(&mut self) -> io::Result<bool> {
+        let something = !self.unsent.is_empty();
         while !self.unsent.is_empty() {
             match self.stream.write(self.unsent.as_slices().0) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) => drop(self.unsent.drain(..sent)),
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
                 Err(err) => return Err(err),
             }
         }
-        Ok(())
+        Ok(something)
     }
 
     /// Something happened: what is awaited next decides how long to wait for it.

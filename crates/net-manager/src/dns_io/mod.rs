@@ -25,6 +25,8 @@ use self::upstream::{Upstream, UpstreamEvent};
 
 /// Connections of guests at a time, over all guests.
 const MAX_CLIENTS: usize = 256;
+/// Messages taken at a time from a resolver that does not answer the question.
+const MAX_ANSWERS: usize = 32;
 
 /// One socket.
 #[derive(Debug)]
@@ -165,7 +167,7 @@ impl DnsIo {
     }
 
     fn upstream_ready(&mut self, key: usize, now: Duration, (gateway, out): Work<'_>) {
-        loop {
+        for _ in 0..MAX_ANSWERS {
             // The answer may cancel the query, and that closes the socket.
             let Some(Socket::Upstream(upstream)) = self.sockets.get_mut(key) else {
                 return;
@@ -180,12 +182,14 @@ impl DnsIo {
                         return;
                     }
                 }
-                UpstreamEvent::Failed => {
-                    self.close(key);
-                    gateway.dns_failed(id, now, out);
-                    return;
-                }
+                UpstreamEvent::Failed => break,
             }
+        }
+        // Nothing more will come, or more than a resolver that means well would send.
+        if let Some(Socket::Upstream(upstream)) = self.sockets.get(key) {
+            let id = upstream.id;
+            self.close(key);
+            gateway.dns_failed(id, now, out);
         }
     }
 
@@ -202,14 +206,14 @@ impl DnsIo {
         };
         let (before, name) = (client.deadline, client.name);
         let result = serve(client, now, &mut work);
-        if result.is_err() || client.is_finished() {
+        let (after, finished) = (client.deadline, client.is_finished());
+        // Before anything else: an entry that outlives its socket would close the next one in the
+        // same slot.
+        self.deadlines.remove(&(before, key));
+        if result.is_err() || finished {
             self.close(key);
             work.0.dns_connection_closed(name, now, work.1);
-            return;
-        }
-        let after = client.deadline;
-        if before != after {
-            self.deadlines.remove(&(before, key));
+        } else {
             self.deadlines.insert((after, key));
         }
     }
@@ -224,6 +228,7 @@ impl DnsIo {
         while let Some(&(at, key)) = self.deadlines.first()
             && at <= now
         {
+            self.deadlines.pop_first();
             if let Some(Socket::Client(client)) = self.sockets.get(key) {
                 gateway.dns_connection_closed(client.name, now, out);
             }
@@ -257,3 +262,6 @@ fn cancels(out: &[Output], id: UpstreamQueryId) -> bool {
     out.iter()
         .any(|output| matches!(output, Output::Dns(Action::Cancel { id: it }) if *it == id))
 }
+
+#[cfg(test)]
+mod tests;
