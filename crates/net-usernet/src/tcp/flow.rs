@@ -255,7 +255,11 @@ impl Flow {
         scaled: bool,
     ) -> bool {
         let newer = self.snd_wl1.before(seq) || (self.snd_wl1 == seq && !ack.before(self.snd_wl2));
-        if !newer {
+        // A guest that has gone back after a time-out numbers its ACKs lower than before. An update
+        // that opens a closed window is believed from any segment: at worst a few bytes are sent
+        // too early, where the alternative is to wait for ever.
+        let opens = self.snd_wnd == 0 && window > 0 && !ack.before(self.snd_una);
+        if !(newer || opens) {
             return false;
         }
         let shift = if scaled { self.snd_shift } else { 0 };
@@ -276,6 +280,13 @@ impl Flow {
     /// Sequence numbers sent and not acknowledged.
     pub(super) fn in_flight(&self) -> u32 {
         self.snd_max.since(self.snd_una).max(0) as u32
+    }
+
+    /// The sequence number of a segment without payload: the next one, or the right edge of the
+    /// guest's window where that lies before it. From behind the edge nothing is acceptable.
+    pub(super) fn ack_seq(&self) -> SeqNumber {
+        let edge = self.snd_una + self.snd_wnd;
+        if edge.before(self.snd_max) { edge } else { self.snd_max }
     }
 
     /// How many bytes may be sent from `snd_nxt` on.

@@ -381,9 +381,7 @@ pub(super) fn acknowledge<H: TcpHost>(flow: &mut Flow, ctx: &mut Context<'_, H>)
 
 fn send_ack<H>(flow: &mut Flow, link: Option<&GuestLink>, ctx: &mut Context<'_, H>) {
     let mut head = head(flow, TcpFlags::ACK);
-    // After a time-out `snd_nxt` lies behind what the guest may have; an ACK from there would
-    // be outside its window.
-    head.seq = flow.snd_max;
+    head.seq = flow.ack_seq();
     if !control(flow, link, &head, ctx) {
         flow.ack_due = true;
     }
