@@ -444,3 +444,6 @@ fn dont_fragment(packet: &ZeroCopyPacket<'_>) -> bool {
     let at = usize::from(packet.meta().l3_offset) + 6;
     packet.head().get(at).is_some_and(|flags| flags & 0x40 != 0)
 }
+
+#[cfg(test)]
+mod tests;

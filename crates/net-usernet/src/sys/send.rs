@@ -14,7 +14,9 @@ use super::{Control, raw, uninterrupted};
 pub(crate) struct SendOptions {
     /// The host's own address to send from.
     pub(crate) source: Option<IpAddr>,
-    /// Cut the payload into datagrams of this many bytes (Linux). Fails where the route cannot.
+    /// Cut the payload into datagrams of this many bytes. Fails where the route cannot; nobody asks
+    /// for it on systems without it.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) segment_size: Option<u16>,
 }
 
