@@ -286,7 +286,11 @@ impl Flow {
     /// guest's window where that lies before it. From behind the edge nothing is acceptable.
     pub(super) fn ack_seq(&self) -> SeqNumber {
         let edge = self.snd_una + self.snd_wnd;
-        if edge.before(self.snd_max) { edge } else { self.snd_max }
+        if edge.before(self.snd_max) {
+            edge
+        } else {
+            self.snd_max
+        }
     }
 
     /// How many bytes may be sent from `snd_nxt` on.

@@ -182,14 +182,15 @@ fn synchronized<H: TcpHost>(flow: &mut Flow, seg: &Segment<'_, '_>, ctx: &mut Co
     }
     if !acceptable(start, seg.len(), window) {
         ctx.stats.out_of_window += 1;
-        if seg.len() > 0 || start == -1 {
-            // A retransmission whose ACK was lost, a window probe, a keep-alive probe.
-            transmit::acknowledge(flow, ctx);
-        } else {
-            challenge(flow, ctx);
-        }
-        // Without a window nothing is acceptable, and ACKs count nevertheless.
+        // Without a window no byte is acceptable; the ACK counts nevertheless, and the payload
+        // draws its answer further down.
         if !(window == 0 && start == 0) {
+            if seg.len() > 0 || start == -1 {
+                // A retransmission whose ACK was lost, a window probe, a keep-alive probe.
+                transmit::acknowledge(flow, ctx);
+            } else {
+                challenge(flow, ctx);
+            }
             return;
         }
     }

@@ -132,8 +132,14 @@ impl Host {
 
     fn live(&mut self, socket: HostSocket) -> io::Result<&mut Far> {
         self.calls += 1;
-        let far = self.sockets.get_mut(&socket.0).expect("a socket that was made");
-        assert!(!far.closed && !far.reset, "{socket:?} is used after its end");
+        let far = self
+            .sockets
+            .get_mut(&socket.0)
+            .expect("a socket that was made");
+        assert!(
+            !far.closed && !far.reset,
+            "{socket:?} is used after its end"
+        );
         if far.failed {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
@@ -172,7 +178,10 @@ impl TcpHost for Host {
         self.peeks += 1;
         let limit = self.peek_limit.unwrap_or(usize::MAX);
         let far = self.live(socket)?;
-        assert!(offset <= far.inbox.len(), "peek behind the end of the queue");
+        assert!(
+            offset <= far.inbox.len(),
+            "peek behind the end of the queue"
+        );
         assert!(offset <= limit, "peek behind the limit");
         let mut at = offset;
         for slice in out.iter_mut() {

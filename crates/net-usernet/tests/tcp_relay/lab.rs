@@ -145,7 +145,10 @@ impl Seg {
     pub(crate) fn each_option<T>(&self, f: impl Fn(TcpOption<'_>) -> Option<T>) -> Option<T> {
         let packet = self.packet();
         let at = if self.src.is_ipv6() { 40 } else { 20 };
-        TcpSegment::parse(&packet[at..]).unwrap().options().find_map(f)
+        TcpSegment::parse(&packet[at..])
+            .unwrap()
+            .options()
+            .find_map(f)
     }
 }
 
@@ -238,7 +241,8 @@ impl Lab {
             self.deliver_events();
             match self.relay.next_deadline() {
                 Some(at) if at <= self.now => {
-                    self.relay.on_deadline(&mut self.host, self.now, &mut self.wire);
+                    self.relay
+                        .on_deadline(&mut self.host, self.now, &mut self.wire);
                 }
                 _ if self.host.events.is_empty() => return,
                 _ => {}
@@ -305,7 +309,10 @@ impl Lab {
         self.give(&syn);
         self.host.instant = before;
         let answer = self.one();
-        assert!(answer.has(SYN | ACK) && answer.ack == ISS.wrapping_add(1), "{answer:?}");
+        assert!(
+            answer.has(SYN | ACK) && answer.ack == ISS.wrapping_add(1),
+            "{answer:?}"
+        );
         let socket = HostSocket(*self.host.sockets.last_key_value().unwrap().0);
         let conn = Conn {
             socket,

@@ -21,14 +21,14 @@ use super::wire::{PORT, Wire, ethernet};
 
 /// The guest's network card.
 #[derive(Default)]
-struct Card {
-    received: VecDeque<Vec<u8>>,
-    sent: Vec<Vec<u8>>,
-    mtu: usize,
+pub(crate) struct Card {
+    pub(crate) received: VecDeque<Vec<u8>>,
+    pub(crate) sent: Vec<Vec<u8>>,
+    pub(crate) mtu: usize,
 }
 
-struct Received(Vec<u8>);
-struct Sending<'a>(&'a mut Vec<Vec<u8>>);
+pub(crate) struct Received(Vec<u8>);
+pub(crate) struct Sending<'a>(&'a mut Vec<Vec<u8>>);
 
 impl RxToken for Received {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -264,11 +264,17 @@ impl World {
         });
         match gateway {
             Some(gateway) => {
-                interface.routes_mut().add_default_ipv4_route(gateway).unwrap();
+                interface
+                    .routes_mut()
+                    .add_default_ipv4_route(gateway)
+                    .unwrap();
             }
             None => {
                 let gateway = smoltcp::wire::Ipv6Address::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
-                interface.routes_mut().add_default_ipv6_route(gateway).unwrap();
+                interface
+                    .routes_mut()
+                    .add_default_ipv6_route(gateway)
+                    .unwrap();
             }
         }
         let mut socket = tcp::Socket::new(
@@ -385,7 +391,10 @@ impl World {
             return;
         };
         if !self.host.far(socket).closed && self.fed < self.download.len() {
-            let room = self.plan.far_receive.saturating_sub(self.host.far(socket).inbox.len());
+            let room = self
+                .plan
+                .far_receive
+                .saturating_sub(self.host.far(socket).inbox.len());
             let chunk = 1 + self.rng.below(20_000) as usize;
             let n = chunk.min(room).min(self.download.len() - self.fed);
             if n > 0 {
@@ -413,7 +422,14 @@ impl World {
         }
         // At the end of TIME-WAIT smoltcp forgets what the program has not read.
         let closing = socket.state() == tcp::State::TimeWait;
-        let mut buffer = vec![0; if closing { 200_000 } else { self.plan.guest_read }];
+        let mut buffer = vec![
+            0;
+            if closing {
+                200_000
+            } else {
+                self.plan.guest_read
+            }
+        ];
         match socket.recv_slice(&mut buffer) {
             Ok(n) => self.guest_got.extend(&buffer[..n]),
             Err(tcp::RecvError::Finished) => self.guest_saw_end = true,
@@ -519,9 +535,17 @@ impl World {
             self.now = self.next();
             turns += 1;
             let stalled = self.now >= limit || turns >= MAX_TURNS;
-            assert!(!stalled, "stalled: {:?} {:#?}", self.now, self.relay.statistics());
+            assert!(
+                !stalled,
+                "stalled: {:?} {:#?}",
+                self.now,
+                self.relay.statistics()
+            );
         }
-        assert!(self.guest_got == self.download, "the guest got something else");
+        assert!(
+            self.guest_got == self.download,
+            "the guest got something else"
+        );
         let socket = self.socket.unwrap();
         assert!(
             self.host.far(socket).arrived == self.upload,
@@ -532,7 +556,11 @@ impl World {
         while self.relay.statistics().flows > 0 || self.host.open() > 0 {
             self.turn();
             self.now = self.next();
-            assert!(self.now < limit, "a flow stays: {:?}", self.relay.statistics());
+            assert!(
+                self.now < limit,
+                "a flow stays: {:?}",
+                self.relay.statistics()
+            );
         }
         assert!(!self.host.far(socket).reset, "a clean end became a reset");
     }
@@ -592,7 +620,11 @@ fn row51_a_clean_wire_needs_no_retransmission() {
         (world.to_guest.faults, world.to_relay.faults) = (clean, clean);
         world.run();
         let stats = world.relay.statistics();
-        assert_eq!(stats.retransmits, 0, "seed {seed}: {stats:?} {:#?}", world.plan);
+        assert_eq!(
+            stats.retransmits, 0,
+            "seed {seed}: {stats:?} {:#?}",
+            world.plan
+        );
         assert_eq!(stats.bad_checksum + stats.timed_out + stats.resets_sent, 0);
     }
 }
