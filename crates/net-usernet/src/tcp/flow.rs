@@ -125,6 +125,8 @@ pub(super) struct Flow {
     pub(super) unacked: u32,
     /// The guest's FIN was accepted.
     pub(super) guest_fin: bool,
+    /// The socket holds bytes back, for more that may follow in the same batch.
+    pub(super) held: bool,
     /// Not all the guest sent was taken, for want of room; it has to send the rest again.
     pub(super) write_refused: bool,
     /// A writable event has been asked for and has not come.
@@ -201,6 +203,7 @@ impl Flow {
             rcv_shift: 0,
             unacked: 0,
             guest_fin: false,
+            held: false,
             write_refused: false,
             watching: false,
             writable: false,

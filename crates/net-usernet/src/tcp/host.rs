@@ -338,14 +338,31 @@ impl TcpHost for MioTcpHost {
         Ok(())
     }
 
-    fn write(&mut self, socket: HostSocket, data: &[IoSegment<'_>]) -> io::Result<usize> {
+    fn write(
+        &mut self,
+        socket: HostSocket,
+        data: &[IoSegment<'_>],
+        more: bool,
+    ) -> io::Result<usize> {
         let entry = self.entries.get(socket.0 as usize).ok_or_else(gone)?;
         loop {
-            match sys::write(entry.stream.as_fd(), data) {
+            match sys::write(entry.stream.as_fd(), data, more) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
         }
+    }
+
+    fn push(&mut self, socket: HostSocket) {
+        #[cfg(target_os = "linux")]
+        if let Some(entry) = self.entries.get(socket.0 as usize)
+            && let Stream::Tcp(stream) = &entry.stream
+        {
+            // Setting it again sends what `MSG_MORE` holds back (tcp(7)).
+            let _ = stream.set_nodelay(true);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = socket;
     }
 
     fn send_space(&mut self, socket: HostSocket) -> SendSpace {

@@ -338,12 +338,14 @@ fn take_payload<H: TcpHost>(
     let mut taken = 0;
     if take > 0 {
         let Some(socket) = flow.socket else { return };
+        // Segments of a burst end up in one of the host's as well, by the end of the batch.
+        let more = !fin && !seg.has(TcpFlags::PSH);
         // A write can stop short with room left; it is full only when it says so.
         while taken < take {
             let data = seg
                 .packet
                 .payload((skip + taken) as usize, (take - taken) as usize);
-            match ctx.host.write(socket, &data) {
+            match ctx.host.write(socket, &data, more) {
                 Ok(0) => break,
                 Ok(n) => taken = taken.saturating_add(n as u32).min(take),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -356,6 +358,10 @@ fn take_payload<H: TcpHost>(
         ctx.stats.bytes_to_host += u64::from(taken);
         flow.rcv_nxt = flow.rcv_nxt + taken;
         flow.unacked += taken;
+        if taken > 0 {
+            flow.held = more;
+            flow.again |= more;
+        }
     }
     // Whether the socket refused it or the window did: the guest is asked again when there is room.
     flow.write_refused = taken < fresh;

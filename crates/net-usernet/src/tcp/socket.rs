@@ -123,11 +123,20 @@ pub trait TcpHost {
     /// Whatever ended the connection.
     fn consume(&mut self, socket: HostSocket, n: usize) -> io::Result<()>;
 
-    /// Writes from the front of `data`; returns how many bytes the socket took.
+    /// Writes from the front of `data`; returns how many bytes the socket took. With `more` the
+    /// socket may wait for the next write, or for [`push`](Self::push), before it sends.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when it takes none now; whatever ended the connection.
-    fn write(&mut self, socket: HostSocket, data: &[IoSegment<'_>]) -> io::Result<usize>;
+    fn write(
+        &mut self,
+        socket: HostSocket,
+        data: &[IoSegment<'_>],
+        more: bool,
+    ) -> io::Result<usize>;
+
+    /// Sends what a write with `more` has held back.
+    fn push(&mut self, socket: HostSocket);
 
     /// Room in the send buffer.
     fn send_space(&mut self, socket: HostSocket) -> SendSpace;

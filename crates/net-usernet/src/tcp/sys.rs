@@ -11,6 +11,10 @@ const MAX_PIECES: usize = 1024;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MORE: libc::c_int = libc::MSG_MORE;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const MORE: libc::c_int = 0;
 /// Elsewhere `SO_NOSIGPIPE` is set when the socket is made.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT;
@@ -73,15 +77,16 @@ fn receive(
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
-/// Writes from the front of `data`; returns how much was taken.
-pub(super) fn write(fd: BorrowedFd<'_>, data: &[IoSegment<'_>]) -> io::Result<usize> {
+/// Writes from the front of `data`; returns how much was taken. `more` follows.
+pub(super) fn write(fd: BorrowedFd<'_>, data: &[IoSegment<'_>], more: bool) -> io::Result<usize> {
     // SAFETY: all-zero is a valid `msghdr`: no name, no pieces, no control data.
     let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
     message.msg_iov = data.as_ptr().cast_mut().cast();
     message.msg_iovlen = data.len().min(MAX_PIECES) as _;
+    let flags = if more { SEND_FLAGS | MORE } else { SEND_FLAGS };
     // SAFETY: `IoSegment` has the layout of `iovec`, and its makers vouch for memory that may be
     // read for the time of the borrow; the kernel does not write to it.
-    let n = unsafe { libc::sendmsg(fd.as_raw_fd(), &message, SEND_FLAGS) };
+    let n = unsafe { libc::sendmsg(fd.as_raw_fd(), &message, flags) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 

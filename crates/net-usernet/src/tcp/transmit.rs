@@ -52,6 +52,11 @@ pub(super) fn work<H: TcpHost>(flow: &mut Flow, ctx: &mut Context<'_, H>) {
         }
         flow.unconsumed = 0;
     }
+    if core::mem::take(&mut flow.held)
+        && let Some(socket) = flow.socket
+    {
+        ctx.host.push(socket);
+    }
     if flow.writable {
         flow.writable = false;
         reopen(flow, ctx);

@@ -18,6 +18,8 @@ pub(crate) struct Far {
     /// The send buffer.
     pub(crate) outbox: VecDeque<u8>,
     pub(crate) outbox_size: usize,
+    /// Bytes at its end that wait for more.
+    pub(crate) held: usize,
     /// How much more room than there is the socket claims to have.
     pub(crate) overstates: usize,
     /// The most a single write takes.
@@ -97,7 +99,7 @@ impl Host {
     /// The far end takes `n` bytes out of the send buffer.
     pub(crate) fn drain(&mut self, socket: HostSocket, n: usize) {
         let far = self.far(socket);
-        let n = n.min(far.outbox.len());
+        let n = n.min(far.outbox.len() - far.held);
         let taken = far.outbox.drain(..n);
         far.arrived.extend(taken);
         self.notice_room(socket);
@@ -206,7 +208,12 @@ impl TcpHost for Host {
         Ok(())
     }
 
-    fn write(&mut self, socket: HostSocket, data: &[IoSegment<'_>]) -> io::Result<usize> {
+    fn write(
+        &mut self,
+        socket: HostSocket,
+        data: &[IoSegment<'_>],
+        more: bool,
+    ) -> io::Result<usize> {
         let far = self.live(socket)?;
         assert!(!far.write_ended, "write after the end");
         let total: usize = data.iter().map(IoSegment::len).sum();
@@ -222,7 +229,15 @@ impl TcpHost for Host {
             left -= bytes.len();
             far.outbox.extend(bytes);
         }
+        far.held = if more { far.held + take } else { 0 };
         Ok(take)
+    }
+
+    fn push(&mut self, socket: HostSocket) {
+        if let Ok(far) = self.live(socket) {
+            assert!(far.held > 0, "a push for nothing");
+            far.held = 0;
+        }
     }
 
     fn send_space(&mut self, socket: HostSocket) -> SendSpace {
@@ -249,6 +264,7 @@ impl TcpHost for Host {
         if let Ok(far) = self.live(socket) {
             assert!(!far.write_ended, "ended twice");
             far.write_ended = true;
+            far.held = 0;
         }
     }
 
@@ -256,11 +272,13 @@ impl TcpHost for Host {
         self.live(socket).ok();
         let far = self.far(socket);
         far.reset = true;
+        far.held = 0;
         far.outbox.clear();
     }
 
     fn close(&mut self, socket: HostSocket) {
         self.live(socket).ok();
         self.far(socket).closed = true;
+        self.far(socket).held = 0;
     }
 }

@@ -105,14 +105,14 @@ proptest! {
                     far.connected = far.connected.or(Some(if ok { Ok(()) } else { Err(refused) }));
                     lab.host.events.push_back((socket, super::host::WRITABLE));
                 },
-                Act::Feed(n, len) => if let Some(socket) = pick(&lab, n) {
-                    if !lab.host.far(socket).inbox_ended {
-                        lab.host.feed(socket, &vec![1; len]);
-                    }
+                Act::Feed(n, len) => if let Some(socket) = pick(&lab, n)
+                    && !lab.host.far(socket).inbox_ended {
+                    lab.host.feed(socket, &vec![1; len]);
                 },
                 Act::End(n) => if let Some(socket) = pick(&lab, n) { lab.host.end(socket) },
-                Act::Fail(n) => if let Some(socket) = pick(&lab, n) {
-                    if lab.host.far(socket).connected.is_some() { lab.host.fail(socket) }
+                Act::Fail(n) => if let Some(socket) = pick(&lab, n)
+                    && lab.host.far(socket).connected.is_some() {
+                    lab.host.fail(socket);
                 },
                 Act::Drain(n, len) => if let Some(socket) = pick(&lab, n) { lab.host.drain(socket, len) },
                 Act::Wait(time) => { lab.wait(ms(time)); }

@@ -224,3 +224,28 @@ fn the_window_scale_of_both_sides_counts() {
     let sent: usize = lab.taken().iter().map(|seg| seg.payload.len()).sum();
     assert!((64_000..=65_536).contains(&sent), "{sent}");
 }
+
+#[test]
+fn segments_of_a_burst_are_held_until_its_end_or_that_of_the_batch() {
+    let mut lab = Lab::new();
+    let conn = lab.open();
+    let burst = |i: u32, flags| Seg {
+        payload: vec![i as u8; 100],
+        ..lab.seg(conn.seq.wrapping_add(i * 100), conn.ack, flags)
+    };
+    let push = ACK | net_wire::tcp::TcpFlags::PSH;
+    let segs = [burst(0, ACK), burst(1, ACK), burst(2, push), burst(3, ACK)];
+    let mut held = Vec::new();
+    for seg in &segs {
+        let packet = seg.packet();
+        lab.give_packet(
+            super::wire::PORT,
+            &packet,
+            net_datapath::VirtioNetHdr::PLAIN,
+        );
+        held.push(lab.host.far(conn.socket).held);
+    }
+    assert_eq!(held, [100, 200, 0, 100]);
+    lab.settle();
+    assert_eq!(lab.host.far(conn.socket).held, 0);
+}

@@ -22,10 +22,6 @@ impl Rng {
         self.next() % n
     }
 
-    pub(crate) fn within(&mut self, range: core::ops::RangeInclusive<u64>) -> u64 {
-        range.start() + self.below(range.end() - range.start() + 1)
-    }
-
     /// True in `n` of 1000 cases.
     pub(crate) fn permille(&mut self, n: u64) -> bool {
         self.below(1000) < n
