@@ -101,8 +101,23 @@ fn make_device(spec: &NamespaceSpec) -> Result<(DeviceKind, OwnedFd)> {
     }
     match packet_socket::make_pair(&spec.interface, spec.mtu) {
         Ok(fd) => Ok((DeviceKind::Packet, fd)),
-        // The way that is usual is the one to mend.
-        Err(_) => Err(refusal),
+        Err(second) if second.errno() == Some(libc::EEXIST) => {
+            Err(second.with_advice("the namespace has an interface of that name already"))
+        }
+        // The way that is usual is the one to mend; why the other failed is worth a word.
+        Err(second) => Err(match refusal {
+            LinuxError::Host {
+                what,
+                errno,
+                advice,
+            } => LinuxError::Host {
+                what,
+                errno,
+                advice: format!("{advice}; nor can a virtual Ethernet pair be had: {second}")
+                    .into(),
+            },
+            other => other,
+        }),
     }
 }
 

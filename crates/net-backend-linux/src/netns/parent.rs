@@ -40,6 +40,10 @@ impl std::fmt::Display for DeviceName {
 }
 
 /// A namespace whose interface is ours.
+///
+/// The descriptor of a TAP device keeps its namespace alive: that the command has ended is told by
+/// [`NamespaceChild::pidfd`], not by the interface. What the interface tells is that it was
+/// deleted.
 #[non_exhaustive]
 pub struct Attachment {
     /// The interface, a guest like every other.
@@ -88,6 +92,7 @@ pub fn spawn(mut command: Command, spec: &NamespaceSpec) -> Result<Attachment> {
     let child = match spec.target {
         Target::New => Some(child),
         Target::Name(_) | Target::Pid(_) => {
+            // Its last words have been heard; from here on it only exits.
             child.socket = None;
             child.wait().context("wait for the namespace helper")?;
             None
@@ -204,9 +209,10 @@ impl NamespaceChild {
 
 impl Drop for NamespaceChild {
     fn drop(&mut self) {
-        // A helper that has not been let go ends when its socket does; it must not stay a zombie.
+        // A helper that has not been let go has nothing to lose, and must not stay a zombie.
         // A command that runs is the caller's to end.
         if self.socket.take().is_some() {
+            let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }

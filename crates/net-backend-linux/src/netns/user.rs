@@ -33,7 +33,17 @@ pub(super) fn enter() -> Result<User> {
         _ => {}
     }
     // Root inside, so that the tools in there (ping, ip) find the capabilities they look for.
-    fs::write("/proc/self/uid_map", format!("0 {user} 1\n")).map_err(|error| refused(&error))?;
+    fs::write("/proc/self/uid_map", format!("0 {user} 1\n")).map_err(|error| {
+        let refusal = refused(&error);
+        if user == 0 {
+            // Since Linux 5.12: root may be mapped only by who could give capabilities to files.
+            return refusal.with_advice(
+                "root needs CAP_SYS_ADMIN here, or CAP_SETFCAP to map itself: give the container \
+                 one of them, or run as an ordinary user",
+            );
+        }
+        refusal
+    })?;
     fs::write("/proc/self/gid_map", format!("0 {group} 1\n")).context("map the group")?;
     Ok(User::Mapped)
 }

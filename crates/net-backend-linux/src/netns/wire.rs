@@ -40,8 +40,14 @@ pub(crate) enum Answer {
 
 /// Sends a text.
 pub(crate) fn send(socket: &OwnedFd, text: &str, pass: Option<&OwnedFd>) -> Result<()> {
-    sys::send_message(socket.as_fd(), text.as_bytes(), pass.map(AsFd::as_fd))
-        .context("send to the namespace helper")
+    match sys::send_message(socket.as_fd(), text.as_bytes(), pass.map(AsFd::as_fd)) {
+        Err(error) if is_gone(&error) => Err(LinuxError::Helper("the other side has gone")),
+        other => other.context("send to the namespace helper"),
+    }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET))
 }
 
 /// Receives a text; `None`: the other side has gone.
@@ -53,6 +59,8 @@ pub(crate) fn receive(socket: &OwnedFd) -> Result<Option<(String, Option<OwnedFd
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
                 return Err(LinuxError::Helper("no answer within 10 seconds"));
             }
+            // It left without having read everything.
+            Err(error) if is_gone(&error) => return Ok(None),
             other => break other.context("receive from the namespace helper")?,
         }
     };

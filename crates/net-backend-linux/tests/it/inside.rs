@@ -1,0 +1,196 @@
+//! The command inside a namespace: small parts, each told by the first argument.
+
+use std::fs;
+use std::io::Read;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+
+use net_backend::{NetworkBackend, Offloads};
+use net_backend_linux::netlink::Netlink;
+use net_backend_linux::{Tap, TapOptions};
+
+use crate::gateway::{GATEWAY, PORT};
+
+pub(crate) fn main(arguments: &[String]) -> ExitCode {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["exit", code] => return ExitCode::from(code.parse::<u8>().expect("a code")),
+        ["look"] => look(),
+        ["wait"] => wait(),
+        ["count"] => count(),
+        ["burst", size] => burst(size.parse().expect("a size")),
+        ["unplug"] => unplug(),
+        ["devices"] => devices(),
+        ref other => panic!("no part {other:?}"),
+    }
+    ExitCode::SUCCESS
+}
+
+fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("bind");
+    socket
+        .connect((GATEWAY, PORT))
+        .expect("a route to the gateway");
+    socket
+}
+
+/// Prints what a command finds, asks the gateway, prints the answer.
+fn look() {
+    let status = fs::read_to_string("/proc/self/status").expect("status");
+    let capabilities = status.lines().find(|line| line.starts_with("CapEff:"));
+    println!("{}", capabilities.unwrap_or_default());
+    for link in Netlink::new()
+        .and_then(|netlink| netlink.links())
+        .expect("links")
+    {
+        let mac = link.mac.unwrap_or_default();
+        println!(
+            "link {} mac {mac} mtu {} up {}",
+            link.name, link.mtu, link.up
+        );
+    }
+    println!(
+        "resolv.conf {:?}",
+        fs::read_to_string("/etc/resolv.conf").expect("resolv.conf")
+    );
+    let names = fs::read_dir("/sys/class/net").expect("/sys").flatten();
+    let mut names: Vec<_> = names.map(|entry| entry.file_name()).collect();
+    names.sort();
+    println!("sys {names:?}");
+    let path = "/proc/sys/net/ipv4/ping_group_range";
+    println!(
+        "ping {:?}",
+        fs::read_to_string(path)
+            .expect("ping range")
+            .split_whitespace()
+            .last()
+    );
+    let socket = socket();
+    socket.send(b"question").expect("send");
+    let mut buffer = [0; 100];
+    let n = socket.recv(&mut buffer).expect("an answer");
+    println!("answer {}", String::from_utf8_lossy(&buffer[..n]));
+}
+
+/// Lives until its standard input ends, then tells its interfaces.
+fn wait() {
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    for link in Netlink::new()
+        .and_then(|netlink| netlink.links())
+        .expect("links")
+    {
+        println!("link {} up {}", link.name, link.up);
+    }
+}
+
+/// Asks for datagrams, and reports the length and the last byte of each until one of one byte.
+fn count() {
+    let socket = socket();
+    socket.send(b"send").expect("send");
+    let mut report = Vec::new();
+    let mut buffer = vec![0; 70_000];
+    loop {
+        let n = socket.recv(&mut buffer).expect("a datagram");
+        if n == 1 {
+            break;
+        }
+        report.push(format!("{n}/{}", buffer[n - 1]));
+    }
+    println!("{}", report.join(" "));
+}
+
+/// Sends 2,500 bytes as datagrams of `size`, by one call.
+fn burst(size: libc::c_int) {
+    const UDP_SEGMENT: libc::c_int = 103;
+    let socket = socket();
+    // SAFETY: the option is one int, which lives for the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            UDP_SEGMENT,
+            (&raw const size).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "UDP_SEGMENT");
+    let bytes: Vec<u8> = (0..2500u32).map(|i| (i % 251) as u8).collect();
+    assert_eq!(socket.send(&bytes).expect("send"), 2500);
+    // The test ends this.
+    let _ = socket.recv(&mut [0; 10]);
+}
+
+/// Deletes the interface.
+fn unplug() {
+    let netlink = Netlink::new().expect("netlink");
+    let index = netlink.link("eth0").expect("eth0").index;
+    netlink.delete(index).expect("delete");
+}
+
+/// Devices of every kind, in a namespace where nobody else is.
+fn devices() {
+    let options = TapOptions::default();
+    let netlink = Netlink::new().expect("netlink");
+
+    let mut queues = Tap::open_queues("many%d", 3, options).expect("a multiqueue device");
+    assert_eq!(queues.len(), 3);
+    assert!(
+        queues
+            .iter()
+            .all(|tap| tap.name() == "many0" && tap.capabilities().queue_pairs == 3)
+    );
+    assert!(Tap::open("many0", options).is_err(), "it is multiqueue");
+    assert!(Tap::open_queues("x", 0, options).is_err());
+    let offloads = queues[0].capabilities().offloads;
+    assert!(offloads.contains(Offloads::TX_TSO4 | Offloads::RX_TSO6));
+    assert_eq!(
+        queues[0].set_offloads(Offloads::ALL).expect("offloads"),
+        offloads
+    );
+    assert_eq!(
+        queues[0]
+            .receive(8, &mut |_| panic!("a frame"))
+            .expect("receive"),
+        0
+    );
+
+    let plain = Tap::plain("plain0", options).expect("a plain device");
+    assert!(plain.capabilities().offloads.is_empty());
+    let again = Tap::from_fd(plain.into_file().into(), options).expect("the same device");
+    assert_eq!(
+        (again.name(), again.capabilities().offloads),
+        ("plain0", Offloads::NONE)
+    );
+    let file = fs::File::open("/dev/null").expect("a file");
+    assert!(Tap::from_fd(file.into(), options).is_err());
+    for name in ["", "sixteen-bytes-xx", "lo"] {
+        assert!(Tap::open(name, options).is_err(), "{name}");
+    }
+
+    netlink.add_bridge("bridge0").expect("a bridge");
+    let bridge = netlink.link("bridge0").expect("the bridge").index;
+    let member = netlink.link("many0").expect("the device").index;
+    netlink.set_bridge(member, Some(bridge)).expect("a member");
+    netlink.set_up(member).expect("up");
+    assert_eq!(
+        netlink.link("many0").expect("the device").controller,
+        Some(bridge)
+    );
+    netlink.set_bridge(member, None).expect("no member");
+    netlink.set_down(member).expect("down");
+    let link = netlink.link("many0").expect("the device");
+    assert_eq!((link.controller, link.up), (None, false));
+    netlink.set_mtu(member, 9000).expect("an MTU");
+    assert!(netlink.set_mtu(member, 10).is_err());
+    assert_eq!(netlink.link("many0").expect("the device").mtu, 9000);
+    netlink.delete(bridge).expect("no bridge");
+    assert!(netlink.link("bridge0").is_err());
+
+    drop(queues);
+    assert!(
+        netlink.link("many0").is_err(),
+        "a device goes with its last descriptor"
+    );
+    println!("devices are as they should be");
+}
