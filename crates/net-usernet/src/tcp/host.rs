@@ -92,6 +92,8 @@ pub struct MioTcpHost {
     route: Box<dyn Fn(PortId, SocketAddr) -> Destination + Send>,
     services: VecDeque<ServiceConnection>,
     scratch: Box<[u8]>,
+    /// Whether sockets are asked to start a peek at an offset.
+    peek_offsets: bool,
     /// Some socket's peeks start at the front.
     skips: bool,
 }
@@ -120,8 +122,15 @@ impl MioTcpHost {
             route: Box::new(route),
             services: VecDeque::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
+            peek_offsets: true,
             skips: false,
         }
+    }
+
+    /// Peeks sockets to come from the front and skips what is known, as on systems without
+    /// `SO_PEEK_OFF` for TCP (Linux before 6.9, everything else): to compare and to test.
+    pub fn disable_peek_offsets(&mut self) {
+        self.peek_offsets = false;
     }
 
     /// Replaces the rule that says where addresses lead; connections that exist stay.
@@ -167,7 +176,10 @@ impl MioTcpHost {
 
     fn add(&mut self, stream: Stream) -> io::Result<HostSocket> {
         #[cfg(target_os = "linux")]
-        let peek_at = sys::set_peek_offset(stream.as_fd(), 0).ok().map(|()| 0);
+        let peek_at = self
+            .peek_offsets
+            .then(|| sys::set_peek_offset(stream.as_fd(), 0).ok().map(|()| 0))
+            .flatten();
         #[cfg(not(target_os = "linux"))]
         let peek_at = None;
         self.skips |= peek_at.is_none();

@@ -6,7 +6,8 @@
 //! | `wire` | the way to the guest: packets caught on it, a queue that can be full |
 //! | `host` | host sockets made of queues, with every call counted |
 //! | `lab` | a guest that sends whatever segment a test writes |
-//! | `lossless` | row 51: a smoltcp guest behind a wire that loses, reorders, repeats and spoils |
+//! | `line` | a line that loses, repeats, delays and spoils packets; a smoltcp guest's end of it |
+//! | `lossless` | row 51: every byte arrives over such a line |
 //! | `opening`, `sending`, `receiving`, `closing`, `timing` | rows 52 to 54, one behaviour a test |
 //! | `hostile` | arbitrary segments in any order |
 //! | `sockets` | real sockets on the loopback |
@@ -16,6 +17,7 @@ mod closing;
 mod host;
 mod hostile;
 mod lab;
+mod line;
 mod lossless;
 mod opening;
 mod receiving;

@@ -13,7 +13,7 @@ use smoltcp::socket::tcp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Address};
 
 use super::lab::config;
-use super::lossless::Card;
+use super::line::Card;
 use super::rng::Rng;
 use super::wire::{PORT, Wire, ethernet};
 
@@ -159,7 +159,7 @@ fn exchange(rig: &mut Rig, handle: SocketHandle, up: &[u8]) -> Vec<u8> {
 
 #[test]
 fn bytes_pass_both_ways_through_real_sockets() {
-    for offloads in [false, true] {
+    for (offloads, peek_offsets) in [(false, true), (true, true), (true, false)] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap();
         let mut rng = Rng::new(9);
@@ -178,6 +178,9 @@ fn bytes_pass_both_ways_through_real_sockets() {
             got
         });
         let mut rig = Rig::new(server, offloads);
+        if !peek_offsets {
+            rig.host.disable_peek_offsets();
+        }
         let handle = rig.connect(80, 5000);
         assert!(exchange(&mut rig, handle, &up) == down, "download");
         assert!(thread.join().unwrap() == up, "upload");
