@@ -1,8 +1,8 @@
 //! Frames through a descriptor: a read gives one, a write takes one, with a virtio header in front.
 //!
 //! TAP devices and packet sockets share this shape. The batch is read into one arena, small frames
-//! close together, and lent from there; a frame is sent from where it lies, by one `writev` with
-//! its header.
+//! close together, and lent from there; a packet socket with a ring lends from the ring. A frame is
+//! sent from where it lies, by one `writev` with its header.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,6 +16,7 @@ use net_backend::{
 use net_datapath::{VirtioNetHdr, ZeroCopyPacket};
 
 use crate::error::Context;
+use crate::packet_ring::PacketRing;
 use crate::{Result, ioctl, sys};
 
 /// Longest frame sent, Ethernet header included: the kernel cuts a longer super-frame into pieces
@@ -45,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) capabilities: Capabilities,
     /// Offloads that hold before anybody asks for them.
     pub(crate) offloads: Offloads,
+    /// Where frames come from, if not by reading.
+    pub(crate) ring: Option<PacketRing>,
 }
 
 /// A descriptor that gives a frame a read and takes a frame a write.
@@ -55,6 +58,8 @@ pub(crate) struct FrameIo {
     header_len: usize,
     capabilities: Capabilities,
     offloads: Offloads,
+    ring: Option<PacketRing>,
+    /// Empty with a ring.
     arena: Box<[u8]>,
     /// Where the frames of a batch lie in the arena, header included.
     frames: Vec<(usize, usize)>,
@@ -76,7 +81,8 @@ impl FrameIo {
             header_len: setup.header_len,
             capabilities: setup.capabilities,
             offloads: setup.offloads,
-            arena: vec![0; ARENA].into_boxed_slice(),
+            arena: vec![0; if setup.ring.is_some() { 0 } else { ARENA }].into_boxed_slice(),
+            ring: setup.ring,
             frames: Vec::with_capacity(PacketBatch::LEN),
             batch: PacketBatch::new(),
             blocked: false,
@@ -135,6 +141,53 @@ impl FrameIo {
             return Err(BackendError::Disconnected);
         }
         Ok(())
+    }
+
+    /// As `receive`, from the ring.
+    fn receive_ring(
+        &mut self,
+        budget: usize,
+        sink: &mut dyn FnMut(&mut [ZeroCopyPacket<'_>]),
+    ) -> std::result::Result<usize, BackendError> {
+        let (mut lent, mut seen) = (0, 0);
+        while seen < budget {
+            let Some(ring) = &mut self.ring else { break };
+            let most = (budget - seen).min(PacketBatch::LEN);
+            let mut count = 0;
+            let mut room = self.batch.take();
+            while let Some(bytes) = ring.frame(count).filter(|_| count < most) {
+                count += 1;
+                match parse(bytes, self.header_len) {
+                    Some(packet) => {
+                        self.stats.rx_frames += 1;
+                        self.stats.rx_bytes += packet.len() as u64;
+                        room.push(packet);
+                    }
+                    None => self.stats.rx_malformed += 1,
+                }
+            }
+            if !room.is_empty() {
+                sink(&mut room);
+            }
+            lent += room.len();
+            seen += count;
+            self.batch.put_back(room);
+            ring.release(count);
+            if count < most {
+                break;
+            }
+        }
+        if seen == 0 && budget > 0 {
+            self.frames.clear();
+            // Nothing to read may mean that there is nothing to read from any more.
+            self.stats.rx_calls += 1;
+            match sys::socket_error(self.file.as_fd()) {
+                Ok(()) if self.gone => self.disconnected()?,
+                Ok(()) => {}
+                Err(_) => self.disconnected()?,
+            }
+        }
+        Ok(lent)
     }
 
     /// Writes one frame; `Ok(false)`: it would block.
@@ -201,6 +254,9 @@ impl NetworkBackend for FrameIo {
         budget: usize,
         sink: &mut dyn FnMut(&mut [ZeroCopyPacket<'_>]),
     ) -> std::result::Result<usize, BackendError> {
+        if self.ring.is_some() {
+            return self.receive_ring(budget, sink);
+        }
         let (mut lent, mut read) = (0, 0);
         while read < budget {
             let most = (budget - read).min(PacketBatch::LEN);

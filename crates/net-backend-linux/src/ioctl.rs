@@ -141,8 +141,7 @@ pub(crate) fn namespace_owner(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(owner) })
 }
 
-/// `PACKET_VNET_HDR_SZ` and `PACKET_IGNORE_OUTGOING` of `linux/if_packet.h`.
-const PACKET_VNET_HDR_SZ: c_int = 24;
+/// `PACKET_IGNORE_OUTGOING` of `linux/if_packet.h`.
 const PACKET_IGNORE_OUTGOING: c_int = 23;
 
 fn set_option(fd: BorrowedFd<'_>, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
@@ -159,8 +158,10 @@ fn set_option(fd: BorrowedFd<'_>, level: c_int, option: c_int, value: c_int) -> 
     .map(drop)
 }
 
-/// A packet socket for all frames that arrive at the interface `index`, each with a virtio header:
-/// of 12 bytes (Linux 6.4), else of 10.
+/// A packet socket for all frames that arrive at the interface `index`, each with a virtio header.
+///
+/// The header is that of 10 bytes, without the number of buffers: Linux 6.4 and later can have 12,
+/// but a ring then still holds 10, directly in front of the frame.
 pub(crate) fn packet_socket(index: u32, receive_buffer: usize) -> io::Result<OwnedFd> {
     // Protocol 0: nothing arrives before the socket is bound.
     // SAFETY: the arguments are numbers.
@@ -169,9 +170,7 @@ pub(crate) fn packet_socket(index: u32, receive_buffer: usize) -> io::Result<Own
     // SAFETY: the kernel returned a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let socket = fd.as_fd();
-    if set_option(socket, libc::SOL_PACKET, PACKET_VNET_HDR_SZ, 12).is_err() {
-        set_option(socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
-    }
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
     // Linux 4.20; before it, our own frames are filtered by their type, which nobody needs here.
     let _ = set_option(socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1);
     let bytes = c_int::try_from(receive_buffer).unwrap_or(c_int::MAX);
@@ -195,31 +194,24 @@ pub(crate) fn packet_socket(index: u32, receive_buffer: usize) -> io::Result<Own
     Ok(fd)
 }
 
-/// Length of the virtio header of a packet socket: 0, 10 or 12.
-pub(crate) fn packet_vnet_hdr_size(fd: BorrowedFd<'_>) -> io::Result<usize> {
-    let read = |option: c_int| {
-        let mut value: c_int = 0;
-        let mut len = size_of::<c_int>() as libc::socklen_t;
-        // SAFETY: the option is one int, and both pointers live for the call.
-        check(unsafe {
-            libc::getsockopt(
-                fd.as_raw_fd(),
-                libc::SOL_PACKET,
-                option,
-                (&raw mut value).cast(),
-                &raw mut len,
-            )
-        })?;
-        io::Result::Ok(usize::try_from(value).unwrap_or(0))
-    };
-    match read(PACKET_VNET_HDR_SZ) {
-        Ok(len) => Ok(len),
-        Err(_) => Ok(if read(libc::PACKET_VNET_HDR)? != 0 {
-            10
-        } else {
-            0
-        }),
-    }
+/// Length of the virtio header of a packet socket: 10 bytes.
+pub(crate) const PACKET_HEADER_LEN: usize = 10;
+
+/// Whether frames of a packet socket have a virtio header.
+pub(crate) fn packet_has_header(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut value: c_int = 0;
+    let mut len = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the option is one int, and both pointers live for the call.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_VNET_HDR,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok(value != 0)
 }
 
 #[cfg(test)]

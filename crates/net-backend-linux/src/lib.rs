@@ -12,7 +12,8 @@
 //! | [`netlink`] | links, addresses and routes |
 //! | [`probe`] | what this machine allows, and which switch forbids the rest |
 //!
-//! `unsafe` is in `ioctl.rs` and `sys.rs` alone: system calls behind safe functions.
+//! `unsafe` is in `ioctl.rs` and `sys.rs` (system calls behind safe functions) and in
+//! `packet_ring.rs` (memory shared with the kernel) alone.
 //!
 //! ```no_run
 //! use net_backend::{NetworkBackend, Offloads};
@@ -37,6 +38,8 @@ mod frame_io;
 mod ioctl;
 pub mod netlink;
 pub mod netns;
+#[allow(unsafe_code)]
+mod packet_ring;
 pub mod packet_socket;
 pub mod probe;
 #[allow(unsafe_code)]

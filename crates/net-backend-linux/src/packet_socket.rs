@@ -6,23 +6,23 @@
 //! guest's namespace ends, the pair goes, and with it the last reason for the other namespace.
 //!
 //! Limits: what is received cannot be narrowed (the interface's features decide), an 802.1Q tag is
-//! lost on the way, and a burst beyond the socket's buffer is dropped, not held back.
+//! lost on the way, and a burst beyond the ring of 120 frames is dropped, not held back.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use net_backend::{Capabilities, Offloads};
-use net_datapath::VirtioNetHdr;
 use net_wire::MacAddr;
 
 use crate::error::Context;
 use crate::frame_io::{Device, FrameIo, MAX_TX_FRAME, Setup, delegate_backend};
 use crate::netlink::Netlink;
+use crate::packet_ring::PacketRing;
 use crate::{LinuxError, ioctl, sys};
 
 /// Name of the far end, in a namespace where there is nothing else.
 const FAR_END: &str = "far";
-/// Bytes of frames the socket holds for us, if the kernel allows so much.
+/// Bytes of frames the socket holds where it has no ring, if the kernel allows so much.
 const RECEIVE_BUFFER: usize = 16 << 20;
 
 /// The far end of a virtual Ethernet pair.
@@ -36,13 +36,16 @@ impl PacketSocket {
     /// # Errors
     /// [`LinuxError::Invalid`] for a socket without virtio headers.
     pub(crate) fn from_fd(fd: OwnedFd, mtu: u16, mac: Option<MacAddr>) -> Result<Self, LinuxError> {
-        let header_len = ioctl::packet_vnet_hdr_size(fd.as_fd())
-            .context("ask the packet socket for its virtio header")?;
-        if !matches!(header_len, 10 | VirtioNetHdr::LEN) {
+        if !ioctl::packet_has_header(fd.as_fd())
+            .context("ask the packet socket for its virtio header")?
+        {
             return Err(LinuxError::Invalid(
                 "the packet socket has no virtio headers".into(),
             ));
         }
+        let header_len = ioctl::PACKET_HEADER_LEN;
+        // Without a ring, where the kernel has no memory for one, frames are read.
+        let ring = PacketRing::new(fd.as_fd(), header_len).ok();
         let offloads = Offloads::ALL;
         FrameIo::new(Setup {
             fd,
@@ -57,6 +60,7 @@ impl PacketSocket {
                 max_frame: MAX_TX_FRAME,
             },
             offloads: offloads & Offloads::RX_ALL,
+            ring,
         })
         .map(Self)
     }

@@ -97,6 +97,26 @@ pub(crate) fn take_socket(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// The error that a socket has met since it was last asked.
+pub(crate) fn socket_error(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut error: c_int = 0;
+    let mut len = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the option is one int, and both pointers live for the call.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ERROR,
+            (&raw mut error).cast(),
+            &raw mut len,
+        )
+    })?;
+    match error {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
 /// Keeps `fd` open in the process that `command` starts, under the same number.
 pub(crate) fn inherit(command: &mut Command, fd: BorrowedFd<'_>) {
     let number = fd.as_raw_fd();

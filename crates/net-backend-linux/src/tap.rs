@@ -181,6 +181,7 @@ impl Tap {
             header_len,
             capabilities,
             offloads: Offloads::NONE,
+            ring: None,
         })
         .map(Self)
     }

@@ -23,6 +23,7 @@ pub(crate) const ALL: &[Named] = &[
     ("resolv_conf_in_every_state", resolv_conf_in_every_state),
     ("without_privileges_too", without_privileges_too),
     ("without_a_tap_device_too", without_a_tap_device_too),
+    ("frames_go_round", frames_go_round),
     ("super_frames_go_in", super_frames_go_in),
     (
         "super_frames_come_out_where_asked_for",
@@ -265,6 +266,10 @@ fn without_a_tap_device_too() -> Case {
         gateway.serve_until_gone();
     }
 
+    let mut command = inside(&["rounds"]);
+    command.uid(65534).gid(65534);
+    rounds(command);
+
     // Whichever it was, the same user gets super-frames through it.
     let mut command = inside(&["count"]);
     command.uid(65534).gid(65534);
@@ -294,6 +299,43 @@ fn count(command: Command) {
         true
     });
     assert_eq!(output(&mut child).trim(), "700/1 1000/1 1000/2 500/3");
+}
+
+/// A flood that nobody reads costs frames and nothing else.
+fn rounds(command: Command) {
+    let (mut gateway, mut child, _) = attach(command, &spec());
+    child.go().unwrap();
+    // The flood waits for the gateway's address, then goes out at once; wait for its end.
+    gateway.serve(|_, datagram| datagram.payload == b"flood");
+    let mut line = [0; 8];
+    child
+        .streams()
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut line)
+        .unwrap();
+    assert_eq!(&line, b"flooded\n");
+    let (mut flood, mut round) = (1, 0u32);
+    gateway.serve(|gateway, datagram| {
+        if datagram.payload == b"flood" {
+            flood += 1;
+            return false;
+        }
+        assert!(datagram.checksum_is_right);
+        assert_eq!(datagram.payload[..4], round.to_be_bytes());
+        let payload = datagram.payload.clone();
+        gateway.send_udp(&datagram, &payload, 0, false);
+        round += 1;
+        round == 400
+    });
+    assert!((1..=1000).contains(&flood), "{flood}");
+    output(&mut child);
+}
+
+fn frames_go_round() -> Case {
+    rounds(inside(&["rounds"]));
+    Ok(())
 }
 
 fn super_frames_go_in() -> Case {

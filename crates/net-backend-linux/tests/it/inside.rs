@@ -20,6 +20,7 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         ["wait"] => wait(),
         ["count"] => count(),
         ["burst", size] => burst(size.parse().expect("a size")),
+        ["rounds"] => rounds(),
         ["unplug"] => unplug(),
         ["devices"] => devices(),
         ref other => panic!("no part {other:?}"),
@@ -119,6 +120,23 @@ fn burst(size: libc::c_int) {
     assert_eq!(socket.send(&bytes).expect("send"), 2500);
     // The test ends this.
     let _ = socket.recv(&mut [0; 10]);
+}
+
+/// Fills whatever holds frames until the gateway reads, then goes round it three times.
+fn rounds() {
+    let socket = socket();
+    for _ in 0..1000 {
+        // What finds no room is dropped.
+        let _ = socket.send(b"flood");
+    }
+    println!("flooded");
+    for i in 0..400u32 {
+        let question = [&i.to_be_bytes()[..], &[7; 1000]].concat();
+        socket.send(&question).expect("send");
+        let mut buffer = [0; 2000];
+        let n = socket.recv(&mut buffer).expect("an answer");
+        assert_eq!(buffer[..n], question, "round {i}");
+    }
 }
 
 /// Deletes the interface.
