@@ -10,12 +10,13 @@ use net_wire::MacAddr;
 pub struct Config {
     /// Secret of the address table's hash: addresses are the guests' to choose.
     pub seed: [u8; 16],
-    /// Addresses in the table, over all ports. A new one above that is not learnt; its frames are
-    /// forwarded, and those to it are flooded.
+    /// Learned addresses over all ports, beyond the first of each: that one always has room. A
+    /// port that learns another when the table is full forgets its own oldest.
     pub addresses: usize,
-    /// Addresses of one port; above that likewise.
+    /// Learned addresses of one port, at least 1; above that likewise.
     pub addresses_per_port: usize,
-    /// How long an address is remembered after its last frame. IEEE 802.1Q recommends 300 seconds.
+    /// How long an address is remembered after its last frame. IEEE 802.1Q, table 8-7, recommends
+    /// 300 seconds.
     pub ageing: Duration,
     /// An address that moved to another port stays there at least this long.
     pub move_interval: Duration,
@@ -46,8 +47,11 @@ impl Config {
 pub struct PortConfig {
     /// The only hardware address its guest may send from; any when absent.
     pub allowed_mac: Option<MacAddr>,
-    /// Reaches ports with a static address (the gateway) and nobody else.
+    /// Reaches uplinks and ports with a static address (the gateway) and nobody else.
     pub isolated: bool,
+    /// Leads out of the network: isolated ports reach it, and its floods are not limited. A port
+    /// with a static address counts as one.
+    pub uplink: bool,
 }
 
 impl PortConfig {
@@ -63,6 +67,13 @@ impl PortConfig {
     #[must_use]
     pub fn isolated(mut self, isolated: bool) -> Self {
         self.isolated = isolated;
+        self
+    }
+
+    /// The same, an uplink or not.
+    #[must_use]
+    pub fn uplink(mut self, uplink: bool) -> Self {
+        self.uplink = uplink;
         self
     }
 }

@@ -7,12 +7,22 @@
 //! | part | its job |
 //! |---|---|
 //! | [`Switch`] | ports, the forwarding decision, flood targets |
-//! | [`PortConfig`] | what a port may do: which hardware address, isolated or not |
+//! | [`Config`], [`PortConfig`] | bounds and times; what a port may do |
 //! | [`Verdict`], [`DropReason`] | where a frame goes, or why it goes nowhere |
+//! | [`Statistics`], [`PortStatistics`], [`Drops`] | counters, of the switch and of each port |
 //!
-//! What a hostile guest can do to it is bounded: addresses per port and in total, moves of an address
-//! between ports, broadcasts and unknown-unicast frames per second. No guest can take a static
-//! address, or the address another port was given ([`PortConfig::allowed_mac`]).
+//! What a hostile guest can do to it is bounded, and is its own loss:
+//!
+//! - A port that learns more addresses than its share forgets its own oldest, never another port's,
+//!   and each port always has room for one.
+//! - The table's hash has a secret key, and nothing ever scans the table.
+//! - A static address, or the one another port was given ([`PortConfig::allowed_mac`]), cannot be
+//!   taken; any other moves at most once in [`Config::move_interval`].
+//! - Broadcasts and frames to unknown addresses are limited for each port.
+//! - A port can be bound to IP addresses ([`Switch::allow_ip`]); who reads the packet asks
+//!   [`Switch::check_ip`].
+//!
+//! Not part of it: VLANs, spanning tree, IGMP and MLD snooping.
 //!
 //! ```
 //! use core::time::Duration;
@@ -32,11 +42,14 @@
 
 mod bucket;
 mod config;
+mod list;
+mod stats;
 mod switch;
 mod table;
 
 pub use config::{Config, PortConfig};
-pub use switch::{DropReason, Statistics, Switch, Verdict};
+pub use stats::{DropReason, Drops, PortStatistics, Statistics};
+pub use switch::{MAX_ADDRESSES, Switch, Verdict};
 
 /// The number of a port, chosen by the caller.
 pub type PortId = u32;

@@ -1,0 +1,194 @@
+//! The switch against one that does everything by looking through plain lists.
+
+use core::time::Duration;
+
+use net_switch::{Config, DropReason, PortConfig, Switch, Verdict};
+use net_wire::MacAddr;
+use proptest::prelude::*;
+
+use crate::{GATEWAY, mac};
+
+const PORTS: u32 = 5;
+/// Small enough that each is reached all the time.
+const ADDRESSES: usize = 5;
+const PER_PORT: usize = 3;
+const AGEING: u64 = 6400;
+const MOVE: u64 = 1000;
+
+#[derive(Debug, Clone)]
+struct Seen {
+    mac: MacAddr,
+    port: u32,
+    renewed: u64,
+    moved: u64,
+    fixed: bool,
+}
+
+/// Entries in the order in which they were last renewed; times in milliseconds.
+#[derive(Debug, Default)]
+struct Slow {
+    seen: Vec<Seen>,
+    isolated: Vec<u32>,
+    pinned: Vec<(u32, MacAddr)>,
+}
+
+impl Slow {
+    fn old(entry: &Seen, now: u64) -> bool {
+        !entry.fixed && now.saturating_sub(entry.renewed) > AGEING
+    }
+
+    fn insert(&mut self, mac: MacAddr, port: u32, now: u64) {
+        for _ in 0..4 {
+            let oldest = self.seen.iter().position(|entry| !entry.fixed);
+            if let Some(oldest) = oldest.filter(|at| Self::old(&self.seen[*at], now)) {
+                self.seen.remove(oldest);
+            }
+        }
+        let own = |entry: &&Seen| !entry.fixed && entry.port == port;
+        let count = self.seen.iter().filter(own).count();
+        let extra: usize = (0..=PORTS)
+            .map(|id| {
+                let of = |entry: &&Seen| !entry.fixed && entry.port == id;
+                self.seen.iter().filter(of).count().saturating_sub(1)
+            })
+            .sum();
+        if count >= PER_PORT || count > 0 && extra >= ADDRESSES {
+            let oldest = self.seen.iter().position(|entry| own(&entry)).unwrap();
+            self.seen.remove(oldest);
+        }
+        self.seen.push(Seen {
+            mac,
+            port,
+            renewed: now,
+            moved: now,
+            fixed: false,
+        });
+    }
+
+    fn learn(&mut self, mac: MacAddr, port: u32, now: u64) -> Result<(), DropReason> {
+        let Some(at) = self.seen.iter().position(|entry| entry.mac == mac) else {
+            self.insert(mac, port, now);
+            return Ok(());
+        };
+        let entry = self.seen[at].clone();
+        if entry.port == port {
+            if !entry.fixed && now.saturating_sub(entry.renewed) > AGEING / 64 {
+                let mut entry = self.seen.remove(at);
+                entry.renewed = now;
+                self.seen.push(entry);
+            }
+            return Ok(());
+        }
+        if entry.fixed {
+            return Err(DropReason::Spoofed);
+        }
+        if !Self::old(&entry, now) && now.saturating_sub(entry.moved) < MOVE {
+            return Err(DropReason::MoveLimit);
+        }
+        self.seen.remove(at);
+        self.insert(mac, port, now);
+        Ok(())
+    }
+
+    fn forward(&mut self, from: u32, dst: MacAddr, src: MacAddr, now: u64) -> Verdict {
+        if self
+            .pinned
+            .iter()
+            .any(|(id, mac)| *id == from && *mac != src)
+        {
+            return Verdict::Drop(DropReason::Spoofed);
+        }
+        if let Err(reason) = self.learn(src, from, now) {
+            return Verdict::Drop(reason);
+        }
+        let to = self.seen.iter().find(|entry| entry.mac == dst);
+        match to.filter(|entry| !Self::old(entry, now)).map(|to| to.port) {
+            None => Verdict::Flood,
+            Some(to) if to == from => Verdict::Drop(DropReason::SamePort),
+            Some(to) => {
+                let shut = self.isolated.contains(&from) || self.isolated.contains(&to);
+                if shut && from != 0 && to != 0 {
+                    Verdict::Drop(DropReason::Isolated)
+                } else {
+                    Verdict::To(to)
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Frame { from: u32, dst: u32, src: u32 },
+    Pass(u64),
+    Forget(u32),
+    Restart(u32),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let address = prop_oneof![8 => 0u32..12, 1 => Just(u32::MAX)];
+    let step = prop_oneof![
+        20 => (0..=PORTS, address.clone(), address)
+            .prop_map(|(from, dst, src)| Step::Frame { from, dst, src }),
+        6 => prop_oneof![0u64..10, 90u64..110, 900u64..1100, 6000u64..7000].prop_map(Step::Pass),
+        1 => (1..=PORTS).prop_map(Step::Forget),
+        1 => (1..=PORTS).prop_map(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..400)
+}
+
+/// Port 5 is pinned to an address that others try as well, ports 3 and 4 are isolated.
+fn config_of(id: u32) -> PortConfig {
+    match id {
+        5 => PortConfig::with_mac(mac(5)),
+        _ => PortConfig::default().isolated(id == 3 || id == 4),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn agrees_with_the_slow_switch(steps in steps()) {
+        let mut config = Config::new([9; 16]);
+        config.addresses = ADDRESSES;
+        config.addresses_per_port = PER_PORT;
+        config.ageing = Duration::from_millis(AGEING);
+        config.move_interval = Duration::from_millis(MOVE);
+        config.broadcasts = u32::MAX;
+        config.unknown_unicasts = u32::MAX;
+        let mut switch = Switch::new(config);
+        let mut slow = Slow { isolated: vec![3, 4], ..Slow::default() };
+        for id in 0..=PORTS {
+            prop_assert!(switch.add_port(id, config_of(id)));
+        }
+        prop_assert!(switch.add_static(GATEWAY, 0));
+        let fixed = |mac, port| Seen { mac, port, renewed: 0, moved: 0, fixed: true };
+        slow.seen = vec![fixed(GATEWAY, 0), fixed(mac(5), 5)];
+        slow.pinned = vec![(5, mac(5))];
+
+        let address = |n| if n == u32::MAX { GATEWAY } else { mac(n) };
+        let mut now = 1_000_000;
+        for step in steps {
+            match step {
+                Step::Pass(ms) => now += ms,
+                Step::Forget(id) => {
+                    switch.forget_port(id);
+                    slow.seen.retain(|entry| entry.fixed || entry.port != id);
+                }
+                Step::Restart(id) => {
+                    switch.remove_port(id);
+                    prop_assert!(switch.add_port(id, config_of(id)));
+                    slow.seen.retain(|entry| entry.fixed || entry.port != id);
+                }
+                Step::Frame { from, dst, src } => {
+                    let (dst, src) = (address(dst), address(src));
+                    let got = switch.forward(from, dst, src, Duration::from_millis(now));
+                    prop_assert_eq!(got, slow.forward(from, dst, src, now));
+                    prop_assert_eq!(switch.addresses(), slow.seen.len());
+                }
+            }
+            prop_assert!(slow.seen.len() <= ADDRESSES + PORTS as usize + 1 + 2);
+        }
+    }
+}
