@@ -38,6 +38,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![deny(unsafe_code)]
+
 #[cfg(not(unix))]
 compile_error!("net-backend-socket needs Unix sockets");
 
@@ -52,6 +54,7 @@ mod peer;
 pub mod qemu_dgram;
 pub mod qemu_stream;
 mod stream_writer;
+#[allow(unsafe_code)]
 mod sys;
 mod timer;
 pub mod unixgram;
