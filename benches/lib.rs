@@ -1,1 +1,3 @@
 //! Benchmarks of the workspace beside their peers.
+
+pub mod harness;

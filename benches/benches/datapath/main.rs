@@ -7,11 +7,10 @@
 //! of them; each line gives the median over the rounds, the best round, and the ratio of the medians
 //! to the first line of its table. Where two threads work they are pinned to cores 0 and 1.
 
-mod harness;
 mod pool;
 mod ring;
 
-use harness::Options;
+use net_benches::harness::Options;
 
 fn main() {
     let options = Options::from_args();

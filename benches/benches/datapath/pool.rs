@@ -7,7 +7,7 @@ use crossbeam_queue::ArrayQueue;
 use net_datapath::pool::{PacketPool, PoolConfig};
 use net_datapath::{Consumer, LockFreeRing, Producer};
 
-use crate::harness::{Options, Unit, alone, contender, table, together};
+use net_benches::harness::{Options, Unit, alone, contender, table, together};
 
 const BUFFERS: usize = 4096;
 const CACHE: usize = 64;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 use net_datapath::LockFreeRing;
 
-use crate::harness::{Options, Unit, alone, contender, table, together, work};
+use net_benches::harness::{Options, Unit, alone, contender, table, together, work};
 
 const BATCH: usize = 64;
 

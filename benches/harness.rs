@@ -5,13 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// What the command line asks for.
-pub(crate) struct Options {
+pub struct Options {
     sections: Vec<String>,
-    pub(crate) rounds: usize,
+    /// How often each contender has its turn.
+    pub rounds: usize,
 }
 
 impl Options {
-    pub(crate) fn from_args() -> Self {
+    /// Sections by name and `--rounds N`.
+    pub fn from_args() -> Self {
         let mut options = Self {
             sections: Vec::new(),
             rounds: 15,
@@ -31,7 +33,8 @@ impl Options {
         options
     }
 
-    pub(crate) fn wants(&self, section: &str) -> bool {
+    /// Whether the section was named, or none was.
+    pub fn wants(&self, section: &str) -> bool {
         self.sections.is_empty()
             || self
                 .sections
@@ -41,16 +44,14 @@ impl Options {
 }
 
 /// One line of a table: a name, and a run that says how long it took for how many operations.
-pub(crate) struct Contender<'a> {
+pub struct Contender<'a> {
     name: &'static str,
     run: Box<dyn FnMut() -> Duration + 'a>,
     samples: Vec<f64>,
 }
 
-pub(crate) fn contender<'a>(
-    name: &'static str,
-    run: impl FnMut() -> Duration + 'a,
-) -> Contender<'a> {
+/// A line of a table; `run` performs the table's number of operations and says how long it took.
+pub fn contender<'a>(name: &'static str, run: impl FnMut() -> Duration + 'a) -> Contender<'a> {
     Contender {
         name,
         run: Box::new(run),
@@ -60,15 +61,17 @@ pub(crate) fn contender<'a>(
 
 /// How a table shows its numbers.
 #[derive(Clone, Copy)]
-pub(crate) enum Unit {
+pub enum Unit {
     /// Millions of operations per second: more is better.
     Millions,
     /// Nanoseconds per operation: less is better.
     Nanoseconds,
+    /// Gigabytes (10^9) per second, where an operation is one byte: more is better.
+    Gigabytes,
 }
 
 /// Lets the contenders take turns and prints the table. `operations` is what each run performs.
-pub(crate) fn table(
+pub fn table(
     title: &str,
     unit: Unit,
     operations: u64,
@@ -91,6 +94,7 @@ pub(crate) fn table(
     let label = match unit {
         Unit::Millions => "M/s",
         Unit::Nanoseconds => "ns",
+        Unit::Gigabytes => "GB/s",
     };
     println!("\n{title}");
     println!(
@@ -100,6 +104,7 @@ pub(crate) fn table(
     let show = |nanoseconds: f64| match unit {
         Unit::Millions => 1000.0 / nanoseconds,
         Unit::Nanoseconds => nanoseconds,
+        Unit::Gigabytes => 1.0 / nanoseconds,
     };
     let mut first = None;
     for contender in &mut contenders {
@@ -119,7 +124,7 @@ pub(crate) fn table(
 }
 
 /// Runs `one` on core 0 and `two` on core 1; the time from the common start to the end of both.
-pub(crate) fn together(one: impl FnOnce() + Send, two: impl FnOnce() + Send) -> Duration {
+pub fn together(one: impl FnOnce() + Send, two: impl FnOnce() + Send) -> Duration {
     let barrier = Barrier::new(2);
     thread::scope(|scope| {
         let second = scope.spawn(|| {
@@ -144,7 +149,7 @@ pub(crate) fn together(one: impl FnOnce() + Send, two: impl FnOnce() + Send) -> 
 
 /// The time `work` takes on core 0: processor time where the system tells it, so that other programs
 /// do not count.
-pub(crate) fn alone(work: impl FnOnce() + Send) -> Duration {
+pub fn alone(work: impl FnOnce() + Send) -> Duration {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             pin(0);
@@ -190,7 +195,7 @@ fn pin(core: usize) {
 
 /// A few nanoseconds of work that the next call depends on.
 #[inline(always)]
-pub(crate) fn work(mut x: u64) -> u64 {
+pub fn work(mut x: u64) -> u64 {
     for _ in 0..4 {
         x = x.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 1;
     }

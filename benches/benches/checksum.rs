@@ -1,0 +1,3 @@
+//! Checksums beside memcpy and smoltcp, in one run.
+
+fn main() {}
