@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::cpio::Archive;
 use super::kernel::{self, Kernel};
 use super::proc::Proc;
+use super::world::ORDINARY;
 use crate::{Result, cmd};
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -53,6 +54,21 @@ impl Image {
         fs::write(&initramfs, archive.finish())
             .map_err(|e| format!("{}: {e}", initramfs.display()))?;
         Ok(Self { kernel, initramfs })
+    }
+
+    /// Kernel and initramfs where an ordinary user can read them: the checkout may be private.
+    fn readable(&self, dir: &Path) -> Result<(PathBuf, PathBuf)> {
+        let copy = |from: &Path, name: &str| -> Result<PathBuf> {
+            let to = dir.join(name);
+            if !to.exists() {
+                fs::copy(from, &to).map_err(|e| format!("{}: {e}", from.display()))?;
+            }
+            Ok(to)
+        };
+        Ok((
+            copy(&self.kernel.image, "kernel")?,
+            copy(&self.initramfs, "initramfs")?,
+        ))
     }
 }
 
@@ -123,7 +139,9 @@ impl Vm {
         number: u8,
         netdev: &str,
     ) -> Result<Self> {
+        // As the ordinary user who runs the daemon: sockets of one belong to the other.
         let mut command = Command::new("setpriv");
+        command.args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups"]);
         command.args(["--pdeathsig", "KILL", "--"]);
         let device = format!("virtio-net-pci,netdev=n0,mac=52:54:00:e2:e0:{number:02x},romfile=");
         Self::boot_with(
@@ -151,8 +169,9 @@ impl Vm {
         let errors = fs::File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
         command.args([QEMU, "-nodefaults", "-no-reboot"]);
         command.args(["-accel", "tcg", "-m", "320", "-display", "none"]);
-        command.arg("-kernel").arg(&image.kernel.image);
-        command.arg("-initrd").arg(&image.initramfs);
+        let (kernel, initramfs) = image.readable(dir)?;
+        command.arg("-kernel").arg(kernel);
+        command.arg("-initrd").arg(initramfs);
         command.args(["-append", "console=ttyS0 quiet panic=-1"]);
         command.args([
             "-serial",

@@ -21,7 +21,7 @@ pub(crate) const HOST: &str = "203.0.113.1";
 /// The address of every server outside.
 pub(crate) const OUTSIDE: &str = "203.0.113.2";
 /// A user who is nobody in particular.
-const ORDINARY: &str = "65534";
+pub(crate) const ORDINARY: &str = "65534";
 
 /// A network and mount namespace, held open by a sleeping process.
 pub(crate) struct Namespace {

@@ -215,7 +215,8 @@ fn two_guests(context: &Context, checks: &mut Checks) {
         ensure(out.contains(&beta_ip), || format!("no {beta_ip} in: {out}"))
     });
     checks.step("16 MiB from one to the other", || {
-        beta.check("nc -l -p 7000 > /tmp/got & sleep 1", SHORT)?;
+        // Its input stays open: at the end of it nc would half-close, and the other end leave.
+        beta.check("sleep 600 | nc -l -p 7000 > /tmp/got & sleep 1", SHORT)?;
         let out = alpha.check(
             &format!(
                 "head -c 16777216 /dev/urandom > /tmp/sent; sha256sum < /tmp/sent; \
@@ -265,7 +266,7 @@ fn killed_in_mid_flow(context: &Context, checks: &mut Checks) {
         || {
             let url = World::body_url(1 << 40);
             victim.check(
-                &format!("wget -q -O /dev/null {url} & nc -l -p 7000 >/dev/null &"),
+                &format!("wget -q -O /dev/null {url} & sleep 600 | nc -l -p 7000 >/dev/null &"),
                 SHORT,
             )?;
             witness.check(
