@@ -1,0 +1,167 @@
+use super::*;
+use proptest::prelude::*;
+
+/// The definition, one word at a time; not complemented.
+fn naive(bytes: &[u8]) -> u16 {
+    let mut total = 0u32;
+    for word in bytes.chunks(2) {
+        total += u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0));
+        total = (total & 0xffff) + (total >> 16);
+    }
+    total as u16
+}
+
+/// Every implementation this processor runs agrees with the definition on `bytes`, summing and
+/// copying, and so does what chooses between them.
+fn agree(bytes: &[u8]) {
+    let expected = naive(bytes);
+    assert_eq!(
+        sum(bytes).fold(),
+        expected,
+        "dispatch, {} bytes",
+        bytes.len()
+    );
+    let mut copy = vec![0x5a; bytes.len()];
+    assert_eq!(copy_and_sum(&mut copy, bytes).fold(), expected);
+    assert!(copy == bytes, "dispatch copies {} bytes", bytes.len());
+    for backend in Backend::available() {
+        let name = backend.name();
+        assert_eq!(
+            backend.sum(bytes).fold(),
+            expected,
+            "{name}, {} bytes",
+            bytes.len()
+        );
+        copy.fill(0x5a);
+        assert_eq!(
+            backend.copy_and_sum(&mut copy, bytes).fold(),
+            expected,
+            "{name} copying"
+        );
+        assert!(copy == bytes, "{name} copies {} bytes", bytes.len());
+    }
+}
+
+/// Bytes without a pattern that a sum could miss.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        state = state.wrapping_mul(0xd129_42dd_5f4f_8a65).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Bytes behind and before the slice must not count: every length with every alignment.
+#[test]
+fn every_length_and_alignment() {
+    let bytes = noise(64 + 4096);
+    for len in 0..=4096 {
+        for at in 0..64 {
+            let slice = &bytes[at..at + len];
+            let expected = Backend::available().next().map(|b| b.sum(slice));
+            for backend in Backend::available().skip(1) {
+                assert_eq!(
+                    Some(backend.sum(slice)),
+                    expected,
+                    "{} {at}+{len}",
+                    backend.name()
+                );
+            }
+            assert_eq!(Some(sum(slice)), expected, "dispatch {at}+{len}");
+        }
+        agree(&bytes[len % 64..][..len]);
+    }
+}
+
+/// The largest sums: lanes wrap if they can, also beyond one block.
+#[test]
+fn nothing_overflows() {
+    for len in [
+        4096,
+        65_535,
+        128 * 1024 - 1,
+        128 * 1024,
+        128 * 1024 + 1,
+        500_001,
+    ] {
+        agree(&vec![0xff; len]);
+        agree(&noise(len));
+    }
+    agree(&[]);
+    assert_eq!(sum(&[0; 1000]).fold(), 0);
+    assert_eq!(sum(&[0xff; 1000]).fold(), 0xffff);
+    let many = Sum::from_le(u64::MAX);
+    assert_eq!((many + many).fold(), 0xffff);
+}
+
+/// A copy writes its destination and nothing beside it.
+#[test]
+fn a_copy_stays_in_bounds() {
+    let bytes = noise(700);
+    for len in 0..700 {
+        for backend in Backend::available() {
+            let mut room = vec![0xa5; len + 128];
+            backend.copy_and_sum(&mut room[64..64 + len], &bytes[..len]);
+            assert!(
+                room[..64]
+                    .iter()
+                    .chain(&room[64 + len..])
+                    .all(|&b| b == 0xa5)
+            );
+            assert!(room[64..64 + len] == bytes[..len]);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "source and destination differ")]
+fn a_copy_of_another_length_is_refused() {
+    copy_and_sum(&mut [0; 100], &[0; 99]);
+}
+
+#[test]
+fn the_preferred_is_the_last_available() {
+    assert_eq!(Some(Backend::preferred()), Backend::available().last());
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_the_definition(bytes in proptest::collection::vec(any::<u8>(), 0..4096), skip in 0usize..64) {
+        agree(bytes.get(skip..).unwrap_or(&bytes));
+    }
+
+    #[test]
+    fn agrees_with_smoltcp(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
+        use smoltcp::wire::checksum;
+        prop_assert_eq!(sum(&bytes).fold(), checksum::data(&bytes));
+    }
+
+    /// Wherever a scatter list is cut, it sums up to the whole.
+    #[test]
+    fn pieces_add_up(bytes in proptest::collection::vec(any::<u8>(), 0..4096), cuts in proptest::collection::vec(0usize..600, 0..40)) {
+        let expected = naive(&bytes);
+        let mut rest = &bytes[..];
+        let (mut pieces, mut copied) = (Accumulator::new(), Accumulator::starting_with(Sum::word(7)));
+        let mut copy = Vec::new();
+        for cut in cuts.into_iter().chain([usize::MAX]) {
+            let (piece, after) = rest.split_at(cut.min(rest.len()));
+            rest = after;
+            pieces.add(piece);
+            let at = copy.len();
+            copy.resize(at + piece.len(), 0);
+            copied.add_copy(&mut copy[at..], piece);
+        }
+        prop_assert_eq!(pieces.sum().fold(), expected);
+        prop_assert_eq!(pieces.finish(), !expected);
+        prop_assert_eq!(copied.sum(), Sum::word(expected) + Sum::word(7));
+        prop_assert_eq!(copy, bytes);
+    }
+
+    #[test]
+    fn two_pieces_by_hand(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0usize..300) {
+        let (a, b) = bytes.split_at(cut.min(bytes.len()));
+        let b = if a.len() % 2 == 1 { sum(b).swapped() } else { sum(b) };
+        prop_assert_eq!((sum(a) + b).fold(), naive(&bytes));
+    }
+}
