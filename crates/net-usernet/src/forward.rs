@@ -50,7 +50,7 @@ pub struct ForwardId(pub(crate) u64);
 #[non_exhaustive]
 pub enum PublishError {
     /// Something on the host already listens there.
-    #[error("{protocol} port {} on {} is already in use on this host", .bind.port(), .bind.ip())]
+    #[error("{protocol} port {bind} is already in use on this host")]
     PortTaken {
         /// Which protocol.
         protocol: Protocol,
@@ -59,8 +59,8 @@ pub enum PublishError {
     },
     /// The host keeps the port for privileged programs.
     #[error(
-        "{protocol} port {} on {} is privileged: choose a higher port, or have the administrator \
-         lower net.ipv4.ip_unprivileged_port_start", .bind.port(), .bind.ip()
+        "{protocol} port {bind} is privileged: choose a higher port, or have the administrator \
+         lower net.ipv4.ip_unprivileged_port_start"
     )]
     Privileged {
         /// Which protocol.
@@ -69,7 +69,7 @@ pub enum PublishError {
         bind: SocketAddr,
     },
     /// The address belongs to no interface of the host.
-    #[error("cannot publish {protocol} port {} on {}: the address is not on this host", .bind.port(), .bind.ip())]
+    #[error("cannot publish {protocol} port {bind}: the address is not on this host")]
     NotLocal {
         /// Which protocol.
         protocol: Protocol,
@@ -97,7 +97,7 @@ pub enum PublishError {
         limit: usize,
     },
     /// The host refused for another reason.
-    #[error("cannot publish {protocol} port {} on {}: {source}", .bind.port(), .bind.ip())]
+    #[error("cannot publish {protocol} port {bind}: {source}")]
     Host {
         /// Which protocol.
         protocol: Protocol,

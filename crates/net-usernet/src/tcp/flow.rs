@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use net_wire::tcp::SeqNumber;
 
 use super::config::RelayConfig;
+use super::reorder::Reorder;
 use super::rtt::RoundTrip;
 use super::socket::HostSocket;
 use super::timers::NEVER;
@@ -121,6 +122,8 @@ pub(super) struct Flow {
     /// The right edge of the window the guest was told of.
     pub(super) rcv_edge: SeqNumber,
     pub(super) rcv_shift: u8,
+    /// Segments that came before their turn.
+    pub(super) early: Option<Box<Reorder>>,
     /// Accepted bytes the guest has not been told of.
     pub(super) unacked: u32,
     /// The guest's FIN was accepted.
@@ -198,6 +201,7 @@ impl Flow {
             attempts: 0,
             burst: 4,
             irs: SeqNumber(0),
+            early: None,
             rcv_nxt: SeqNumber(0),
             rcv_edge: SeqNumber(0),
             rcv_shift: 0,

@@ -59,6 +59,7 @@ mod isn;
 mod open;
 mod receive;
 mod relay;
+mod reorder;
 mod retransmit;
 mod rtt;
 mod socket;

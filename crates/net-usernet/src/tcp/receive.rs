@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 
 use core::time::Duration;
 
-use net_datapath::{FragmentState, ZeroCopyPacket};
+use net_datapath::{FragmentState, IoSegment, ZeroCopyPacket};
 use net_wire::ip_proto;
 use net_wire::tcp::{SeqNumber, TcpFlags, TcpOption, TcpSegment};
 
 use super::config::RelayConfig;
 use super::flow::{Flow, FlowKey, Phase, SynOptions};
+use super::reorder::{Budget, Reorder};
 use super::socket::TcpHost;
 use super::timers::NEVER;
 use super::{open, transmit};
@@ -22,6 +23,7 @@ pub(super) struct Context<'a, H> {
     pub(super) out: &'a mut dyn Egress,
     pub(super) config: &'a RelayConfig,
     pub(super) stats: &'a mut TcpStatistics,
+    pub(super) early: &'a Budget,
     pub(super) now: Duration,
 }
 
@@ -328,6 +330,7 @@ fn take_payload<H: TcpHost>(
         // it is there because the socket was full, when sending it again would be in vain.
         ctx.stats.out_of_window += 1;
         if !flow.write_refused {
+            keep_early(flow, seg, start as u32, window, ctx);
             transmit::acknowledge(flow, ctx);
         }
         return;
@@ -365,6 +368,11 @@ fn take_payload<H: TcpHost>(
     }
     // Whether the socket refused it or the window did: the guest is asked again when there is room.
     flow.write_refused = taken < fresh;
+    if fin {
+        flow.early = None;
+    } else if taken == fresh && flow.early.is_some() && !take_early(flow, ctx) {
+        return;
+    }
     if taken < fresh {
         // What was not taken comes again, and so does the FIN behind it.
         transmit::acknowledge(flow, ctx);
@@ -380,6 +388,58 @@ fn take_payload<H: TcpHost>(
     } else {
         flow.want_ack();
     }
+}
+
+/// Keeps a copy of a segment that came before its turn. One with a FIN comes again.
+fn keep_early<H>(
+    flow: &mut Flow,
+    seg: &Segment<'_, '_>,
+    start: u32,
+    window: u32,
+    ctx: &mut Context<'_, H>,
+) {
+    let len = seg.payload_len;
+    if seg.has(TcpFlags::FIN) || u64::from(start) + u64::from(len) > u64::from(window) {
+        return;
+    }
+    let early = flow
+        .early
+        .get_or_insert_with(|| Box::new(Reorder::new(ctx.early)));
+    early.keep(seg.seq, len as usize, |to| {
+        let from = usize::from(seg.packet.meta().payload_offset);
+        seg.packet.copy_range(from, to);
+    });
+}
+
+/// Writes the kept segments whose turn has come; `false` if the host's connection has failed.
+fn take_early<H: TcpHost>(flow: &mut Flow, ctx: &mut Context<'_, H>) -> bool {
+    let (Some(mut early), Some(socket)) = (flow.early.take(), flow.socket) else {
+        return true;
+    };
+    while let Some(bytes) = early.front(flow.rcv_nxt) {
+        match ctx.host.write(socket, &[IoSegment::from(bytes)], false) {
+            Ok(n) if n > 0 => {
+                let taken = n.min(bytes.len()) as u32;
+                ctx.stats.bytes_to_host += u64::from(taken);
+                flow.rcv_nxt = flow.rcv_nxt + taken;
+                flow.unacked += taken;
+                // Written without "more", it took what was held before along.
+                flow.held = false;
+            }
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                host_failed(flow, ctx);
+                return false;
+            }
+            _ => {
+                flow.write_refused = true;
+                break;
+            }
+        }
+    }
+    if !early.is_empty() {
+        flow.early = Some(early);
+    }
+    true
 }
 
 /// Ends the flow when both directions have ended and the guest knows.

@@ -12,6 +12,7 @@ use super::config::RelayConfig;
 use super::flow::{Flow, FlowKey, Phase};
 use super::isn::Keys;
 use super::receive::{Context, Segment, receive};
+use super::reorder::Budget;
 use super::socket::{HostSocket, Readiness, TcpHost};
 use super::table::FlowTable;
 use super::timers::{NEVER, Timers};
@@ -35,6 +36,7 @@ pub struct TcpRelay<H> {
     /// Flows with work, each at most once.
     pending: VecDeque<u32>,
     stats: TcpStatistics,
+    early: Budget,
     host: PhantomData<fn(&mut H)>,
 }
 
@@ -48,6 +50,7 @@ impl<H: TcpHost> TcpRelay<H> {
             timers: Timers::default(),
             pending: VecDeque::new(),
             stats: TcpStatistics::default(),
+            early: Budget::default(),
             host: PhantomData,
         }
     }
@@ -342,6 +345,7 @@ impl<H: TcpHost> TcpRelay<H> {
             out,
             config: &self.config,
             stats: &mut self.stats,
+            early: &self.early,
             now,
         }
     }
@@ -363,6 +367,7 @@ impl<H: TcpHost> TcpRelay<H> {
             out,
             config: &self.config,
             stats: &mut self.stats,
+            early: &self.early,
             now,
         };
         act(flow, &mut ctx);

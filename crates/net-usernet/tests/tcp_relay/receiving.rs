@@ -249,3 +249,23 @@ fn segments_of_a_burst_are_held_until_its_end_or_that_of_the_batch() {
     lab.settle();
     assert_eq!(lab.host.far(conn.socket).held, 0);
 }
+
+#[test]
+fn row51_segments_that_change_places_are_not_asked_for_again() {
+    let mut lab = Lab::new();
+    let conn = lab.open();
+    let part = |i: u32| Seg {
+        payload: vec![b'a' + i as u8; 100],
+        ..lab.seg(conn.seq.wrapping_add(i * 100), conn.ack, ACK)
+    };
+    let parts = [part(0), part(1), part(2), part(3)];
+    for early in [2, 1, 3] {
+        lab.give(&parts[early]);
+        assert_eq!(lab.one().ack, conn.seq, "nothing is acknowledged early");
+    }
+    lab.give(&parts[0]);
+    assert_eq!(lab.one().ack, conn.seq.wrapping_add(400));
+    let got = lab.host.far(conn.socket).outbox.clone();
+    let expected: Vec<u8> = (0..4).flat_map(|i| [b'a' + i; 100]).collect();
+    assert_eq!(got.into_iter().collect::<Vec<u8>>(), expected);
+}
