@@ -16,8 +16,8 @@ use libc::{c_int, c_uint};
 
 /// One allocation of the kernel.
 const BLOCK: usize = 1 << 20;
-/// Blocks in the ring: 8 MiB of the kernel's memory.
-const BLOCKS: usize = 8;
+/// Blocks in the ring: 16 MiB of the kernel's memory.
+const BLOCKS: usize = 16;
 /// Room for a slot's header, the virtio header and the longest super-frame; 15 fill a block.
 const SLOT: usize = 69_904;
 const SLOTS_PER_BLOCK: usize = BLOCK / SLOT;

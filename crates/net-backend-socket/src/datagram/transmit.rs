@@ -130,13 +130,20 @@ impl DatagramPort {
                 | libc::EDESTADDRREQ
                 | libc::ENOTSOCK
                 | libc::EPROTOTYPE
-                // Somebody else's socket is there now, or one that talks to somebody else.
-                | libc::EACCES
+                // A socket that talks to somebody else.
                 | libc::EPERM,
             ) => {
                 self.lose_peer();
                 self.untold = false;
                 Err(BackendError::Disconnected)
+            }
+            Some(libc::EACCES) => {
+                self.lose_peer();
+                self.untold = false;
+                Err(BackendError::host(
+                    "write to the peer's socket, which belongs to another user",
+                    error,
+                ))
             }
             _ => Err(BackendError::host("send a datagram", error)),
         }

@@ -56,7 +56,6 @@ impl Egress for Links<'_> {
             return SendStatus::NoRoute;
         };
         if !port.is_ready() {
-            port.starved = true;
             return SendStatus::Busy(packet);
         }
         let Some(front) = packet.push_front(ethernet::HEADER_LEN) else {

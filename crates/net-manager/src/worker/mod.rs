@@ -462,11 +462,15 @@ impl Worker {
         };
         let ends =
             port.listener.is_some() || !port.backend.as_ref().is_some_and(|b| b.reattaches());
-        log::info!(
-            "{}: {err}{}",
-            port.name,
-            if ends { "" } else { "; waiting for a new peer" }
-        );
+        let then = if ends { "" } else { "; waiting for a new peer" };
+        // What the host refuses the user can mend; that a guest goes is its own affair. A guest can
+        // provoke either as often as it likes, so each port says it once.
+        match err {
+            BackendError::Host { .. } if !std::mem::replace(&mut port.warned, true) => {
+                log::warn!("{}: {err}{then}", port.name);
+            }
+            _ => log::info!("{}: {err}{then}", port.name),
+        }
         if ends {
             self.close_port(id, now);
         } else {

@@ -63,7 +63,9 @@ pub(super) struct Port {
     pub(super) dirty: bool,
     /// On the worker's list of ports with more to read.
     pub(super) pending: bool,
-    /// Somebody was told that it is busy and waits for it.
+    /// The user has been told that the host refuses it something.
+    pub(super) warned: bool,
+    /// It has been busy, and nobody has been told yet that it is not any more.
     pub(super) starved: bool,
     queue: VecDeque<Queued>,
     bytes: usize,
@@ -83,6 +85,7 @@ impl Port {
             statistics: PortStatistics::default(),
             dirty: false,
             pending: false,
+            warned: false,
             starved: false,
             queue: VecDeque::new(),
             bytes: 0,
@@ -107,6 +110,8 @@ impl Port {
         }
         self.bytes += frame.len();
         self.queue.push_back(Queued { header, frame });
+        // From here on whoever asks is told to wait, so somebody may be waiting.
+        self.starved |= !self.is_ready();
     }
 
     /// Sends what waits until the back end takes no more.
