@@ -71,7 +71,7 @@ impl ZeroCopyPacket<'_> {
         let mut left = len - head.len();
         let mut add = |piece: &[u8]| {
             let part = sum(piece);
-            total = total + if odd { part.swapped() } else { part };
+            total += if odd { part.swapped() } else { part };
             odd ^= piece.len() % 2 == 1;
         };
         if let Some(rest) = self.borrowed_rest() {
