@@ -1,4 +1,5 @@
 //! The gateway as a guest meets it: frames in, frames out, in simulated time.
+#![allow(clippy::unwrap_used)] // A test that meets a surprise is to stop.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
