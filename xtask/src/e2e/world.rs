@@ -1,8 +1,10 @@
 //! Two network namespaces with a cable between them: the *host*, where the program runs, and the
 //! *outside*, where our servers are. Addresses are of the documentation ranges.
 //!
+//! ```text
 //!     host 203.0.113.1/24 ────────────── 203.0.113.2/24 outside
 //!     arcbox-net, its guests             DNS, HTTP, digest and who-is-calling servers
+//! ```
 //!
 //! A namespace is held by a process and not by a name: it is gone when its processes are, and
 //! those die with this program, however it ends.
