@@ -2,6 +2,9 @@
 
 use core::arch::x86_64::*;
 
+/// Copies from this length on are worth aligning.
+const ALIGN_FROM: usize = 512;
+
 pub(super) fn has_avx2() -> bool {
     std::arch::is_x86_feature_detected!("avx2")
 }
@@ -28,6 +31,25 @@ pub(super) fn avx2<const COPY: bool>(src: &[u8], dst: &mut [u8]) -> u64 {
     let flip = _mm256_set1_epi16(i16::MIN);
     let pairs = |v| _mm256_madd_epi16(_mm256_xor_si256(v, flip), ones);
     let mut acc = [_mm256_setzero_si256(); 4];
+    // Vectors that were added, each with 16 words.
+    let mut vectors = 1 + (src.len() / 32) as u32;
+
+    let (mut src, mut dst) = (src, dst);
+    if COPY && src.len() >= ALIGN_FROM {
+        // Stores that cross a cache line cost twice: begin with one that overlaps the first aligned
+        // one. An odd distance would turn the words round.
+        let head = dst.as_ptr().addr().wrapping_neg() & 30;
+        let mask = MASK.get(64 - head..).and_then(|m| m.first_chunk());
+        if let (Some(mask), Some(chunk), Some(out)) =
+            (mask, src.first_chunk(), dst.first_chunk_mut())
+        {
+            let v = load32(chunk);
+            store32(out, v);
+            acc[0] = pairs(_mm256_and_si256(v, load32(mask)));
+        }
+        (src, dst) = (&src[head..], &mut dst[head..]);
+        vectors = 2 + (src.len() / 32) as u32;
+    }
 
     let (blocks, rest) = src.as_chunks::<128>();
     for (i, block) in blocks.iter().enumerate() {
@@ -45,8 +67,7 @@ pub(super) fn avx2<const COPY: bool>(src: &[u8], dst: &mut [u8]) -> u64 {
         }
     }
     let done = src.len() - rest.len();
-    let (vectors, _) = rest.as_chunks::<32>();
-    for (i, (chunk, acc)) in vectors.iter().zip(&mut acc).enumerate() {
+    for (i, (chunk, acc)) in rest.as_chunks::<32>().0.iter().zip(&mut acc).enumerate() {
         let v = load32(chunk);
         if COPY
             && let Some(out) = dst.get_mut(done + i * 32..)
@@ -79,15 +100,13 @@ pub(super) fn avx2<const COPY: bool>(src: &[u8], dst: &mut [u8]) -> u64 {
         _mm256_castsi256_si128(acc),
         _mm256_extracti128_si256::<1>(acc),
     );
-    // 16 words in each vector, the masked one included.
-    let vectors = (src.len() / 32 + 1) as u32;
     let flipped = vectors.wrapping_mul(16 << 15);
     u64::from(lanes4(acc).wrapping_add(flipped)) + odd
 }
 
-/// The last n of the 32 bytes from n on are set.
-static MASK: [u8; 64] = {
-    let mut mask = [0; 64];
+/// Of the 32 bytes from n on the last n are set; of those from 64 - n on the first n.
+static MASK: [u8; 96] = {
+    let mut mask = [0; 96];
     let mut i = 32;
     while i < 64 {
         mask[i] = 0xff;
@@ -99,14 +118,28 @@ static MASK: [u8; 64] = {
 /// The little-endian sum of 64 to [`super::BLOCK`] bytes; copies them to `dst`, which is as long, if
 /// `COPY`.
 ///
-/// VNNI multiplies unsigned by signed bytes and adds four products to a lane: with weights of 1 and 0
-/// it adds up the low bytes of the words in one set of lanes and the high bytes in another.
+/// As [`avx2`], but VNNI adds the pairs to the lanes in the same instruction, and a masked load takes
+/// the rest.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,bmi2")]
 pub(super) fn avx512<const COPY: bool>(src: &[u8], dst: &mut [u8]) -> u64 {
-    let low = _mm512_set1_epi16(0x0001);
-    let high = _mm512_set1_epi16(0x0100);
-    let mut acc_low = [_mm512_setzero_si512(); 4];
-    let mut acc_high = [_mm512_setzero_si512(); 4];
+    let ones = _mm512_set1_epi16(1);
+    let flip = _mm512_set1_epi16(i16::MIN);
+    let add = |acc, v| _mm512_dpwssd_epi32(acc, _mm512_xor_si512(v, flip), ones);
+    let mut acc = [_mm512_setzero_si512(); 4];
+    let mut vectors = 1 + (src.len() / 64) as u32;
+
+    let (mut src, mut dst) = (src, dst);
+    if COPY && src.len() >= ALIGN_FROM {
+        let head = dst.as_ptr().addr().wrapping_neg() & 62;
+        if let (Some(chunk), Some(out)) = (src.first_chunk(), dst.first_chunk_mut()) {
+            let v = load64(chunk);
+            store64(out, v);
+            let mask = _bzhi_u64(u64::MAX, head as u32);
+            acc[0] = add(acc[0], _mm512_maskz_mov_epi8(mask, v));
+        }
+        (src, dst) = (&src[head..], &mut dst[head..]);
+        vectors = 2 + (src.len() / 64) as u32;
+    }
 
     let (blocks, rest) = src.as_chunks::<256>();
     for (i, block) in blocks.iter().enumerate() {
@@ -119,14 +152,13 @@ pub(super) fn avx512<const COPY: bool>(src: &[u8], dst: &mut [u8]) -> u64 {
                 store64(chunk, *v);
             }
         }
-        for i in 0..4 {
-            acc_low[i] = _mm512_dpbusd_epi32(acc_low[i], v[i], low);
-            acc_high[i] = _mm512_dpbusd_epi32(acc_high[i], v[i], high);
+        for (acc, v) in acc.iter_mut().zip(v) {
+            *acc = add(*acc, v);
         }
     }
     let done = src.len() - rest.len();
-    let (vectors, tail) = rest.as_chunks::<64>();
-    for (i, chunk) in vectors.iter().enumerate().take(3) {
+    let (chunks, tail) = rest.as_chunks::<64>();
+    for (i, (chunk, acc)) in chunks.iter().zip(&mut acc).enumerate() {
         let v = load64(chunk);
         if COPY
             && let Some(out) = dst.get_mut(done + i * 64..)
@@ -134,20 +166,17 @@ pub(super) fn avx512<const COPY: bool>(src: &[u8], dst: &mut [u8]) -> u64 {
         {
             store64(out, v);
         }
-        acc_low[i] = _mm512_dpbusd_epi32(acc_low[i], v, low);
-        acc_high[i] = _mm512_dpbusd_epi32(acc_high[i], v, high);
+        *acc = add(*acc, v);
     }
-    let v = load_part(tail);
-    acc_low[3] = _mm512_dpbusd_epi32(acc_low[3], v, low);
-    acc_high[3] = _mm512_dpbusd_epi32(acc_high[3], v, high);
+    acc[3] = add(acc[3], load_part(tail));
     if COPY && let (Some(chunk), Some(out)) = (src.last_chunk(), dst.last_chunk_mut()) {
         store64(out, load64(chunk));
     }
 
-    let add = |a: [__m512i; 4]| {
-        _mm512_add_epi32(_mm512_add_epi32(a[0], a[1]), _mm512_add_epi32(a[2], a[3]))
-    };
-    let acc = _mm512_add_epi32(add(acc_low), _mm512_slli_epi32::<8>(add(acc_high)));
+    let acc = _mm512_add_epi32(
+        _mm512_add_epi32(acc[0], acc[1]),
+        _mm512_add_epi32(acc[2], acc[3]),
+    );
     let acc = _mm256_add_epi32(
         _mm512_castsi512_si256(acc),
         _mm512_extracti64x4_epi64::<1>(acc),
@@ -156,7 +185,8 @@ pub(super) fn avx512<const COPY: bool>(src: &[u8], dst: &mut [u8]) -> u64 {
         _mm256_castsi256_si128(acc),
         _mm256_extracti128_si256::<1>(acc),
     );
-    u64::from(lanes4(acc))
+    let flipped = vectors.wrapping_mul(32 << 15);
+    u64::from(lanes4(acc).wrapping_add(flipped))
 }
 
 /// The sum of four lanes, modulo 2^32.
