@@ -1,14 +1,16 @@
-//! The checksum against slow arithmetic: sums modulo 65,535 over a plain integer, and patched
-//! checksums against recomputed ones.
+//! The checksum against slow arithmetic: sums modulo 65,535 over a plain integer, by every
+//! implementation the processor runs, summing and copying; patched checksums against recomputed ones.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use net_wire::checksum::{Delta, Sum, sum};
+use net_wire::checksum::{Accumulator, Backend, Delta, Sum, copy_and_sum, sum};
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = sum(bytes);
     assert_eq!(whole.fold(), naive(bytes));
     assert_eq!(whole.finish(), !naive(bytes));
+
+    every_implementation(bytes);
 
     // The sum of the pieces is the sum of the whole, wherever it is cut.
     let cut = bytes
@@ -23,6 +25,11 @@ fuzz_target!(|bytes: &[u8]| {
     };
     assert_eq!((sum(head) + tail).fold(), whole.fold());
     assert_eq!((Sum::ZERO + whole).fold(), whole.fold());
+    let mut pieces = Accumulator::new();
+    for piece in bytes.chunks(cut.max(1)) {
+        pieces.add(piece);
+    }
+    assert_eq!(pieces.finish(), whole.finish());
 
     // The first four bytes say which word changes and to what; the rest is the packet.
     let [a, b, c, d, data @ ..] = bytes else {
@@ -60,6 +67,30 @@ fuzz_target!(|bytes: &[u8]| {
     let back = delta.plus(Delta::new16(new, old));
     assert!(words.iter().all(|&w| w == 0) || back.apply(after.finish()) == after.finish());
 });
+
+/// Sums and copies, from and to any alignment, with bytes around that must neither count nor change.
+fn every_implementation(bytes: &[u8]) {
+    let expected = naive(bytes);
+    let at = bytes.last().map_or(0, |&b| usize::from(b % 64));
+    let to = bytes.first().map_or(0, |&b| usize::from(b % 64));
+    let mut from = vec![0xff; at + bytes.len() + 64];
+    from[at..at + bytes.len()].copy_from_slice(bytes);
+    let src = &from[at..at + bytes.len()];
+    let mut room = vec![0xa5; to + bytes.len() + 64];
+    assert_eq!(
+        copy_and_sum(&mut room[to..to + src.len()], src).fold(),
+        expected
+    );
+    for backend in Backend::available() {
+        assert_eq!(backend.sum(src).fold(), expected, "{}", backend.name());
+        room.fill(0xa5);
+        let copied = backend.copy_and_sum(&mut room[to..to + src.len()], src);
+        assert_eq!(copied.fold(), expected, "{} copying", backend.name());
+        assert_eq!(&room[to..to + src.len()], src, "{} copying", backend.name());
+        let mut beside = room[..to].iter().chain(&room[to + src.len()..]);
+        assert!(beside.all(|&b| b == 0xa5), "{} copying", backend.name());
+    }
+}
 
 /// The folded sum by definition: the words added up as one large number, then reduced modulo
 /// 65,535, where only the sum of nothing but zeros is 0.
