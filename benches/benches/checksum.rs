@@ -95,7 +95,7 @@ fn copying<'a, R>(
     copy: impl Fn(&mut [u8], &[u8]) -> R + Copy + Send + 'a,
 ) -> Contender<'a> {
     contender(name, move || {
-        let (mut src, mut dst) = (Buffer::new(size, 0), Buffer::new(size, 1024));
+        let (mut src, mut dst) = (Buffer::new(size, 0), Buffer::new(size, 2048));
         alone(move || {
             let (src, dst) = (src.bytes(), dst.bytes());
             for _ in 0..operations(size) {

@@ -98,9 +98,9 @@ fn nothing_overflows() {
 /// A copy writes its destination and nothing beside it, wherever in a cache line that begins.
 #[test]
 fn a_copy_stays_in_bounds() {
-    let bytes = noise(1500 + 64);
-    let mut room = vec![0xa5; 64 + 64 + 1500 + 64];
-    for len in (0..700).chain([1023, 1024, 1279, 1280, 1281, 1499, 1500]) {
+    let bytes = noise(4001 + 64);
+    let mut room = vec![0xa5; 64 + 64 + 4001 + 64];
+    for len in (0..700).chain([1023, 1024, 1500, 2047, 2048, 2049, 2303, 2304, 2305, 4001]) {
         for at in 64..128 {
             // Source and destination lie differently.
             let src = &bytes[(at * 7 + len) % 64..][..len];
