@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 /// Copies from this length on are worth aligning.
-const ALIGN_FROM: usize = 2048;
+const ALIGN_FROM: usize = 512;
 
 pub(super) fn has_avx2() -> bool {
     std::arch::is_x86_feature_detected!("avx2")
