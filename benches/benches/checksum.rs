@@ -30,8 +30,9 @@ fn main() {
     }
 }
 
-/// Memory for `size` bytes at [`OFFSET`] in a page; two never fall together modulo 4 KiB, where a
-/// load would wait for a store it has nothing to do with.
+/// Memory for `size` bytes at [`OFFSET`] and `extra` from the start of a page: source and destination
+/// of a packet are not to lie alike modulo 4 KiB, where a load waits for a store it has nothing to do
+/// with.
 struct Buffer {
     memory: Vec<u8>,
     size: usize,
