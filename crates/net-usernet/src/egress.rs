@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use net_datapath::{PacketBuf, VirtioNetHdr};
+use net_datapath::{PacketBuf, VirtioNetHdr, ZeroCopyPacket};
 
 /// The switch port of a guest. Every quota counts per port, never per address: addresses are the
 /// guest's to choose.
@@ -47,6 +47,12 @@ pub trait Egress {
     /// An empty buffer with headroom for virtio-net, Ethernet and VLAN headers and room for at
     /// least `len` bytes, up to 65,535; `None` while there is no memory for it.
     fn buffer(&mut self, len: usize) -> Option<PacketBuf>;
+
+    /// Takes a packet that came in fragments and is whole now, if it is for the caller itself: an
+    /// echo request to the gateway, a question to its name server. `true` if it was.
+    fn take_whole(&mut self, _from: PortId, _packet: &ZeroCopyPacket<'_>) -> bool {
+        false
+    }
 
     /// Sends one L3 packet. The offsets in `header` count from the start of the L3 packet.
     fn send(&mut self, guest: IpAddr, header: VirtioNetHdr, packet: PacketBuf) -> SendStatus;

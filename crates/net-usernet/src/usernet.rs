@@ -224,6 +224,7 @@ impl UserNet {
         }
         if let Some(frame) = self.reassembly.push(from, packet, now)
             && let Ok(whole) = ZeroCopyPacket::from_slice(&frame, VirtioNetHdr::PLAIN)
+            && !out.take_whole(from, &whole)
         {
             self.dispatch(from, &whole, true, now, out);
         }

@@ -4,9 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use net_backend::Offloads;
-use net_datapath::pool::PacketBuf;
-use net_datapath::vnet::VirtioNetHdr;
-use net_gateway::{Gateway, Output};
+use net_datapath::{PacketBuf, VirtioNetHdr, ZeroCopyPacket};
+use net_gateway::{Gateway, Output, Verdict};
 use net_usernet::{Egress, GuestLink, SendStatus};
 use net_wire::ethernet::{self, EtherType};
 
@@ -41,6 +40,11 @@ impl Egress for Links<'_> {
 
     fn buffer(&mut self, len: usize) -> Option<PacketBuf> {
         self.ports.buffer(len)
+    }
+
+    fn take_whole(&mut self, from: u32, packet: &ZeroCopyPacket<'_>) -> bool {
+        packet.ip_dst() == Some(IpAddr::V4(self.gateway.config().ip))
+            && self.gateway.ingress(from, packet, self.now, self.outputs) != Verdict::Uplink
     }
 
     fn send(&mut self, guest: IpAddr, header: VirtioNetHdr, mut packet: PacketBuf) -> SendStatus {
