@@ -1,9 +1,10 @@
 //! Segmentation offload in software: super-frames become frames of at most one MTU.
 //!
 //! A port that cannot carry offloads gets its frames through a [`Segmenter`]; one that can gets
-//! them as they are ([`OffloadSupport::takes`] decides). The segmenter works from the private
-//! copy of the headers and reads the payload once, into the buffer of each segment, where it is
-//! then summed: a guest that changes its memory meanwhile cannot make a wrong checksum.
+//! them as they are. The segmenter works from the private copy of the headers and reads the
+//! payload once, into the buffer of each segment, where it is then summed: a guest that changes
+//! its memory meanwhile cannot make a wrong checksum. A super-frame that is merely too long for
+//! somebody is divided by [`ZeroCopyPacket::split_at`], which reads no payload at all.
 //!
 //! What each segment gets (the rules a NIC follows):
 //!
@@ -38,17 +39,20 @@
 //! ```
 
 mod checksum;
+mod headers;
+mod split;
 #[cfg(test)]
 mod tests;
 
-use core::net::IpAddr;
-
-use net_wire::checksum::{Sum, pseudo_v4, pseudo_v6, sum};
+use net_wire::checksum::{Sum, sum};
 use net_wire::tcp::TcpFlags;
 
 pub use checksum::complete_checksum;
+pub use split::SplitError;
 
-use crate::packet::{L3, ZeroCopyPacket};
+use headers::Piece;
+
+use crate::packet::ZeroCopyPacket;
 use crate::vnet::{GsoKind, VirtioNetHdr, VnetError};
 
 /// Most segments of one TCP super-frame: 65,535 bytes in segments of 48, the least that Linux
@@ -101,55 +105,6 @@ impl From<VnetError> for GsoError {
     fn from(error: VnetError) -> Self {
         Self::Header(error)
     }
-}
-
-/// What a port can receive without help.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct OffloadSupport {
-    /// Partial checksums.
-    pub csum: bool,
-    /// TCP super-frames over IPv4.
-    pub tso4: bool,
-    /// TCP super-frames over IPv6.
-    pub tso6: bool,
-    /// TCP super-frames with CWR set.
-    pub ecn: bool,
-    /// UDP super-frames.
-    pub uso: bool,
-}
-
-impl OffloadSupport {
-    /// Whether a frame with this header can go to the port as it is.
-    #[inline]
-    pub const fn takes(&self, header: &VirtioNetHdr) -> bool {
-        if header.gso_type & VirtioNetHdr::GSO_ECN != 0 && !self.ecn {
-            return false;
-        }
-        let gso = match header.gso_kind() {
-            GsoKind::None => true,
-            GsoKind::TcpV4 => self.tso4,
-            GsoKind::TcpV6 => self.tso6,
-            GsoKind::UdpL4 => self.uso,
-            GsoKind::UdpFragment | GsoKind::Unknown(_) => false,
-        };
-        gso && (self.csum || !header.needs_csum())
-    }
-
-    /// The form of checksums a [`Segmenter`] should write for the port.
-    #[inline]
-    pub const fn checksums(&self) -> Checksums {
-        if self.csum {
-            Checksums::Partial
-        } else {
-            Checksums::Complete
-        }
-    }
-}
-
-/// Whether a frame with this header must be cut for a port with this support.
-#[inline]
-pub const fn needs_segmentation(header: &VirtioNetHdr, support: &OffloadSupport) -> bool {
-    header.is_gso() && !support.takes(header)
 }
 
 /// How the segments' transport checksums are written.
@@ -244,15 +199,7 @@ impl<'p, 'a> Segmenter<'p, 'a> {
         if this.count > 1 && TcpFlags(meta.tcp_flags).intersects(opening) {
             return Err(GsoError::UnexpectedFlags);
         }
-        this.pseudo = match (packet.ip_src(), packet.ip_dst()) {
-            (Some(IpAddr::V4(src)), Some(IpAddr::V4(dst))) => {
-                pseudo_v4(src, dst, meta.l4_protocol, 0)
-            }
-            (Some(IpAddr::V6(src)), Some(IpAddr::V6(dst))) => {
-                pseudo_v6(src, dst, meta.l4_protocol, 0)
-            }
-            _ => return Err(VnetError::GsoMismatch.into()),
-        };
+        this.pseudo = headers::pseudo(packet).ok_or(VnetError::GsoMismatch)?;
         Ok(this)
     }
 
@@ -314,35 +261,24 @@ impl<'p, 'a> Segmenter<'p, 'a> {
     /// Writes one segment; `out` has exactly its length.
     fn write_segment(&self, out: &mut [u8]) -> VirtioNetHdr {
         let meta = self.packet.meta();
-        let (l3, l4) = (usize::from(meta.l3_offset), usize::from(meta.l4_offset));
+        let l4 = usize::from(meta.l4_offset);
         let before = self.written * self.size;
         let (headers, payload) = out.split_at_mut(self.headers_len);
         headers.copy_from_slice(&self.headers[..self.headers_len]);
         self.packet.copy_range(self.headers_len + before, payload);
 
-        let (link_and_ip, transport) = headers.split_at_mut(l4);
-        let ip = &mut link_and_ip[l3..];
-        let ip_len = ip.len() + transport.len() + payload.len();
-        match meta.l3 {
-            L3::Ipv4 => {
-                put16(ip, 2, ip_len as u16);
-                let id = u16::from_be_bytes([ip[4], ip[5]]);
-                put16(ip, 4, id.wrapping_add(self.written as u16));
-                put16(ip, 10, 0);
-                let check = sum(ip).finish();
-                put16(ip, 10, check);
-            }
-            _ => put16(ip, 4, (ip_len - net_wire::ipv6::HEADER_LEN) as u16),
-        }
-        let l4_len = transport.len() + payload.len();
-        let checksum_at = if self.kind == Kind::Tcp {
-            self.patch_tcp(transport, before);
-            TCP_CHECKSUM
-        } else {
-            put16(transport, 4, l4_len as u16);
-            UDP_CHECKSUM
-        };
-        let pseudo = self.pseudo + Sum::word(l4_len as u16);
+        let (checksum_at, pseudo) = headers::patch(
+            headers,
+            meta,
+            self.pseudo,
+            &Piece {
+                index: self.written,
+                before,
+                len: payload.len(),
+                last: self.written + 1 == self.count,
+            },
+        );
+        let transport = &mut headers[l4..];
         if self.checksums == Checksums::Partial {
             put16(transport, checksum_at, pseudo.fold());
             return VirtioNetHdr {
@@ -361,31 +297,6 @@ impl<'p, 'a> Segmenter<'p, 'a> {
         };
         put16(transport, checksum_at, check);
         VirtioNetHdr::PLAIN
-    }
-
-    /// Sequence number, flags and urgent pointer of the segment behind `before` payload bytes.
-    fn patch_tcp(&self, tcp: &mut [u8], before: usize) {
-        let seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-        tcp[4..8].copy_from_slice(&seq.wrapping_add(before as u32).to_be_bytes());
-        let mut clear = TcpFlags(0);
-        if self.written + 1 < self.count {
-            clear = clear | TcpFlags::FIN | TcpFlags::PSH;
-        }
-        if self.written > 0 {
-            clear = clear | TcpFlags::CWR;
-        }
-        if TcpFlags(tcp[13]).contains(TcpFlags::URG) {
-            // The pointer counts from the segment's first byte to the byte behind the urgent one.
-            let pointer = usize::from(u16::from_be_bytes([tcp[18], tcp[19]]));
-            match pointer.checked_sub(before) {
-                Some(pointer) if pointer > 0 || before == 0 => put16(tcp, 18, pointer as u16),
-                _ => {
-                    put16(tcp, 18, 0);
-                    clear = clear | TcpFlags::URG;
-                }
-            }
-        }
-        tcp[13] &= !clear.0;
     }
 }
 

@@ -4,9 +4,23 @@
 //! is made on the copy. The payload stays in the sender's memory as a scatter list and goes on
 //! by `writev`, or by the one copy into the receiver's memory. A guest that changes its buffers
 //! meanwhile spoils its own payload and nothing else.
+//!
+//! ```text
+//!        |<--- 80 --->|<---- up to 128 ---->|
+//!  copy: | head-room  | head                |
+//!                                            \
+//!  memory of others:        (head's origin)   [rest 0] [rest 1] ...
+//! ```
+//!
+//! In front of the copy there is room for tags and tunnel headers:
+//! [`push_head`](ZeroCopyPacket::push_head), [`pull_head`](ZeroCopyPacket::pull_head). The payload
+//! is not moved by any of that, nor by [`split_at`](ZeroCopyPacket::split_at), nor by the export as
+//! `struct iovec`s ([`frame_segments`](ZeroCopyPacket::frame_segments)).
 
 mod checksum;
+mod flow;
 mod meta;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +38,9 @@ use crate::vnet::VirtioNetHdr;
 pub const MAX_FRAME_LEN: usize = 65_535 + 18;
 
 const HEAD_MAX: usize = 128;
+const HEADROOM: usize = 80;
+/// The private copy and the room in front of it.
+const ROOM: usize = HEADROOM + HEAD_MAX;
 
 /// Why a buffer is not a packet. The fault is the sender's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -60,14 +77,21 @@ impl From<WireError> for PacketError {
 /// The *head* holds the whole frame up to 128 bytes; of a longer TCP segment, UDP datagram or
 /// echo message exactly the headers (so that the payload is one run); of anything else the first
 /// 128 bytes.
-#[derive(Clone, Debug)]
+///
+/// # Making one
+/// - of a slice, a [`PacketBuf`](crate::PacketBuf) or a [`SharedBuf`](crate::SharedBuf), which are
+///   slices by `Deref`: [`Self::from_slice`];
+/// - of several of them: [`Self::from_segments`] with [`IoSegment::from`] each;
+/// - of raw guest memory: `unsafe` [`Self::from_raw`].
+#[derive(Clone)]
 pub struct ZeroCopyPacket<'a> {
-    head: [u8; HEAD_MAX],
+    room: [u8; ROOM],
+    /// Where the head starts in `room`; `start + head_len <= ROOM`.
+    start: u8,
     head_len: u8,
     /// The rest is Rust memory, which nobody changes for `'a`.
     borrowed: bool,
     len: u32,
-    header: VirtioNetHdr,
     meta: PacketMeta,
     rest: SegmentList<'a>,
 }
@@ -77,6 +101,8 @@ impl<'a> ZeroCopyPacket<'a> {
     pub const HEAD_MAX: usize = HEAD_MAX;
     /// Most pieces a frame may come in, empty ones not counted.
     pub const MAX_SEGMENTS: usize = 18;
+    /// Room in front of a new packet, in bytes: for VXLAN over IPv6 (70) and two tags.
+    pub const HEADROOM: usize = HEADROOM;
 
     /// Makes a packet of a whole Ethernet frame in one slice.
     ///
@@ -87,25 +113,30 @@ impl<'a> ZeroCopyPacket<'a> {
         if frame.len() > MAX_FRAME_LEN {
             return Err(PacketError::TooLong);
         }
-        let (head, copied) = match frame.first_chunk::<HEAD_MAX>() {
-            Some(head) => (*head, Self::HEAD_MAX),
-            None => {
-                let mut head = [0; HEAD_MAX];
-                head[..frame.len()].copy_from_slice(frame);
-                (head, frame.len())
+        let mut room = [0; ROOM];
+        let copied = match (frame.first_chunk(), room.last_chunk_mut::<HEAD_MAX>()) {
+            (Some(first), Some(head)) => {
+                *head = *first;
+                HEAD_MAX
+            }
+            _ => {
+                room[HEADROOM..HEADROOM + frame.len()].copy_from_slice(frame);
+                frame.len()
             }
         };
-        let meta = PacketMeta::parse(&head[..copied], frame.len())?;
-        let head_len = head_len(&meta, &head, frame.len());
+        let head = &room[HEADROOM..HEADROOM + copied];
+        let mut meta = PacketMeta::parse(head, frame.len())?;
+        meta.offload = header;
+        let head_len = head_len(&meta, head, frame.len());
         let mut rest = SegmentList::new();
         // One segment always fits.
         let _ = rest.push(IoSegment::from(frame.get(head_len..).unwrap_or_default()));
         Ok(Self {
-            head,
+            room,
+            start: HEADROOM as u8,
             head_len: head_len as u8,
             borrowed: true,
             len: frame.len() as u32,
-            header,
             meta,
             rest,
         })
@@ -132,27 +163,97 @@ impl<'a> ZeroCopyPacket<'a> {
         if pieces > Self::MAX_SEGMENTS {
             return Err(PacketError::TooManySegments);
         }
-        let mut head = [0; HEAD_MAX];
+        let mut room = [0; ROOM];
         let mut copied = 0;
         for segment in segments {
-            copied += segment.copy_to_slice(0, &mut head[copied..]);
-            if copied == Self::HEAD_MAX {
+            copied += segment.copy_to_slice(0, &mut room[HEADROOM + copied..]);
+            if copied == HEAD_MAX {
                 break;
             }
         }
-        let meta = PacketMeta::parse(&head[..copied], len)?;
-        let head_len = head_len(&meta, &head, len);
+        let head = &room[HEADROOM..HEADROOM + copied];
+        let mut meta = PacketMeta::parse(head, len)?;
+        meta.offload = header;
+        let head_len = head_len(&meta, head, len);
         let mut rest = SegmentList::new();
         rest.push_range(segments, head_len, len - head_len)
             .map_err(|_| PacketError::TooManySegments)?;
         Ok(Self {
-            head,
+            room,
+            start: HEADROOM as u8,
             head_len: head_len as u8,
             borrowed: false,
             len: len as u32,
-            header,
             meta,
             rest,
+        })
+    }
+
+    /// Makes a packet of pieces of memory that are no Rust slices: the descriptors of a virtqueue,
+    /// translated to addresses of this process.
+    ///
+    /// ```
+    /// # use net_datapath::{PacketError, VirtioNetHdr, ZeroCopyPacket};
+    /// # let memory = [0xffu8; 64];
+    /// # let descriptors = [(memory.as_ptr(), 14), (memory[14..].as_ptr(), 50)];
+    /// // SAFETY: the memory of the guest is mapped as long as `descriptors` is borrowed, and no
+    /// // reference into it exists in this process.
+    /// let packet = unsafe { ZeroCopyPacket::from_raw(descriptors, VirtioNetHdr::PLAIN)? };
+    /// assert_eq!(packet.len(), 64);
+    /// # Ok::<(), PacketError>(())
+    /// ```
+    ///
+    /// # Safety
+    /// The bytes of each `(address, length)` stay mapped and readable for `'a`, which the caller
+    /// chooses. Somebody outside this program (a guest) may write them meanwhile; no Rust reference
+    /// in this program may do so.
+    ///
+    /// # Errors
+    /// As [`Self::from_segments`].
+    pub unsafe fn from_raw(
+        pieces: impl IntoIterator<Item = (*const u8, usize)>,
+        header: VirtioNetHdr,
+    ) -> Result<Self, PacketError> {
+        let mut segments = SegmentList::new();
+        for (base, len) in pieces {
+            // SAFETY: the caller's promise.
+            let segment = unsafe { IoSegment::<'a>::from_raw(base, len) };
+            segments
+                .push(segment)
+                .map_err(|_| PacketError::TooManySegments)?;
+        }
+        Self::from_segments(&segments, header)
+    }
+
+    /// A packet of `front`, which becomes its head, and what follows, which comes from the rest of
+    /// `self` at `skip` and has `take` bytes. `None` where that is no packet.
+    pub(crate) fn derive(
+        &self,
+        front: &[&[u8]],
+        skip: usize,
+        take: usize,
+        header: VirtioNetHdr,
+    ) -> Option<Self> {
+        let head_len: usize = front.iter().map(|piece| piece.len()).sum();
+        // Where the head is longer than a new one's, it takes part of the head-room.
+        let start = HEADROOM.min(ROOM.checked_sub(head_len)?);
+        let mut room = [0; ROOM];
+        let mut at = start;
+        for piece in front {
+            room.get_mut(at..at + piece.len())?.copy_from_slice(piece);
+            at += piece.len();
+        }
+        let len = head_len + take;
+        let mut meta = PacketMeta::parse(room.get(start..at)?, len).ok()?;
+        meta.offload = header;
+        Some(Self {
+            room,
+            start: start as u8,
+            head_len: head_len as u8,
+            borrowed: self.borrowed,
+            len: len as u32,
+            meta,
+            rest: self.rest.range(skip, take),
         })
     }
 
@@ -166,7 +267,8 @@ impl<'a> ZeroCopyPacket<'a> {
     #[inline]
     pub fn reparse(&mut self) {
         // The head holds at least 14 bytes, so this cannot fail.
-        if let Ok(meta) = PacketMeta::parse(self.head(), self.len()) {
+        if let Ok(mut meta) = PacketMeta::parse(self.head(), self.len()) {
+            meta.offload = self.meta.offload;
             self.meta = meta;
         }
     }
@@ -174,13 +276,13 @@ impl<'a> ZeroCopyPacket<'a> {
     /// The virtio header; its offsets count from the start of the Ethernet frame.
     #[inline]
     pub fn vnet(&self) -> &VirtioNetHdr {
-        &self.header
+        &self.meta.offload
     }
 
     /// Replaces the virtio header.
     #[inline]
     pub fn set_vnet(&mut self, header: VirtioNetHdr) {
-        self.header = header;
+        self.meta.offload = header;
     }
 
     /// Length of the frame in bytes, without the virtio header.
@@ -193,27 +295,41 @@ impl<'a> ZeroCopyPacket<'a> {
     /// The copy of the first bytes, from the Ethernet header on.
     #[inline]
     pub fn head(&self) -> &[u8] {
-        self.head.get(..self.head_len.into()).unwrap_or_default()
+        let start = usize::from(self.start);
+        let head = self.room.get(start..start + usize::from(self.head_len));
+        head.unwrap_or_default()
     }
 
     /// The copy of the first bytes, to be rewritten.
     #[inline]
     pub fn head_mut(&mut self) -> &mut [u8] {
-        self.head
-            .get_mut(..self.head_len.into())
-            .unwrap_or_default()
+        let start = usize::from(self.start);
+        let head = self.room.get_mut(start..start + usize::from(self.head_len));
+        head.unwrap_or_default()
+    }
+
+    /// The pieces behind the head, which are not this packet's memory.
+    #[inline]
+    pub fn rest(&self) -> &[IoSegment<'a>] {
+        &self.rest
+    }
+
+    /// Bytes that [`Self::push_head`] still has room for.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        self.start.into()
     }
 
     /// Where the frame comes from.
     #[inline]
     pub fn src_mac(&self) -> MacAddr {
-        MacAddr(array(&self.head, 6))
+        MacAddr(self.array(6))
     }
 
     /// Where the frame goes.
     #[inline]
     pub fn dst_mac(&self) -> MacAddr {
-        MacAddr(array(&self.head, 0))
+        MacAddr(self.array(0))
     }
 
     /// Source address of an IP packet.
@@ -232,8 +348,8 @@ impl<'a> ZeroCopyPacket<'a> {
     fn address(&self, v4: usize, v6: usize) -> Option<IpAddr> {
         let at = usize::from(self.meta.l3_offset);
         match self.meta.l3 {
-            L3::Ipv4 => Some(Ipv4Addr::from(array::<4>(&self.head, at + v4)).into()),
-            L3::Ipv6 => Some(Ipv6Addr::from(array::<16>(&self.head, at + v6)).into()),
+            L3::Ipv4 => Some(Ipv4Addr::from(self.array::<4>(at + v4)).into()),
+            L3::Ipv6 => Some(Ipv6Addr::from(self.array::<16>(at + v6)).into()),
             L3::Arp | L3::Other => None,
         }
     }
@@ -243,21 +359,21 @@ impl<'a> ZeroCopyPacket<'a> {
         if self.meta.fragment == FragmentState::None {
             return None;
         }
-        let (at, bits) = match self.meta.l3 {
-            L3::Ipv4 => (usize::from(self.meta.l3_offset) + 4, 2),
-            _ => (usize::from(self.meta.fragment_header), 2),
+        let at = match self.meta.l3 {
+            L3::Ipv4 => usize::from(self.meta.l3_offset) + 4,
+            _ => usize::from(self.meta.fragment_header),
         };
-        let field = u16::from_be_bytes(array(&self.head, at + bits));
+        let field = u16::from_be_bytes(self.array(at + 2));
         Some(match self.meta.l3 {
             L3::Ipv4 => Fragment {
                 offset: usize::from(field & 0x1fff) * 8,
                 more: field & 0x2000 != 0,
-                id: u16::from_be_bytes(array(&self.head, at)).into(),
+                id: u16::from_be_bytes(self.array(at)).into(),
             },
             _ => Fragment {
                 offset: usize::from(field & 0xfff8),
                 more: field & 1 != 0,
-                id: u32::from_be_bytes(array(&self.head, at + 4)),
+                id: u32::from_be_bytes(self.array(at + 4)),
             },
         })
     }
@@ -323,10 +439,19 @@ impl<'a> ZeroCopyPacket<'a> {
         );
         let head = usize::from(self.head_len);
         if to <= head {
-            return self.head.get(from..to);
+            return self.head().get(from..to);
         }
         let from = from.checked_sub(head)?;
         self.borrowed_rest()?.get(from..to - head)
+    }
+
+    /// The `N` bytes at `at` of the head; zeros where they would pass the end of its room, which
+    /// no parsed offset does.
+    #[inline(always)]
+    fn array<const N: usize>(&self, at: usize) -> [u8; N] {
+        let bytes = self.room.get(usize::from(self.start) + at..);
+        let bytes = bytes.and_then(|rest| rest.first_chunk());
+        bytes.copied().unwrap_or([0; N])
     }
 
     /// What follows the head, where it is Rust memory.
@@ -341,9 +466,20 @@ impl<'a> ZeroCopyPacket<'a> {
     }
 }
 
+impl core::fmt::Debug for ZeroCopyPacket<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ZeroCopyPacket")
+            .field("len", &self.len)
+            .field("meta", &self.meta)
+            .field("head", &self.head())
+            .field("rest", &self.rest)
+            .finish()
+    }
+}
+
 /// How much of the copied bytes is the head of a frame of `len` bytes; see [`ZeroCopyPacket`].
 #[inline]
-fn head_len(meta: &PacketMeta, head: &[u8; HEAD_MAX], len: usize) -> usize {
+fn head_len(meta: &PacketMeta, head: &[u8], len: usize) -> usize {
     if len <= HEAD_MAX {
         return len;
     }
@@ -362,14 +498,4 @@ fn head_len(meta: &PacketMeta, head: &[u8; HEAD_MAX], len: usize) -> usize {
     } else {
         HEAD_MAX
     }
-}
-
-/// The `N` bytes at `at` of the head; zeros where they would pass its end, which no parsed offset
-/// does.
-#[inline(always)]
-fn array<const N: usize>(head: &[u8; HEAD_MAX], at: usize) -> [u8; N] {
-    head.get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .copied()
-        .unwrap_or([0; N])
 }

@@ -12,6 +12,8 @@ use core::marker::PhantomData;
 
 pub use list::{SegmentList, SegmentListFull};
 
+use crate::pool::{PacketBuf, SharedBuf};
+
 /// A readable piece of memory; the layout is that of `struct iovec`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -35,6 +37,20 @@ impl<'a> From<&'a [u8]> for IoSegment<'a> {
             len: bytes.len(),
             lifetime: PhantomData,
         }
+    }
+}
+
+impl<'a> From<&'a PacketBuf> for IoSegment<'a> {
+    #[inline]
+    fn from(buf: &'a PacketBuf) -> Self {
+        buf.as_slice().into()
+    }
+}
+
+impl<'a> From<&'a SharedBuf> for IoSegment<'a> {
+    #[inline]
+    fn from(buf: &'a SharedBuf) -> Self {
+        buf.as_slice().into()
     }
 }
 

@@ -176,6 +176,32 @@ impl VirtioNetHdr {
         self
     }
 
+    /// The header of the same packet with `n` bytes more in front; `None` where the start of the
+    /// checksum would pass 65,535.
+    #[inline]
+    pub(crate) fn pushed(mut self, n: usize) -> Option<Self> {
+        if self.needs_csum() {
+            self.csum_start = u16::try_from(usize::from(self.csum_start) + n).ok()?;
+        }
+        if self.is_gso() || self.hdr_len != 0 {
+            // A hint, which may be as wrong as its sender likes.
+            self.hdr_len = self.hdr_len.saturating_add(n as u16);
+        }
+        Some(self)
+    }
+
+    /// The header of the same packet without its first `n` bytes; `None` where the checksummed
+    /// part starts in them.
+    #[inline]
+    pub(crate) fn pulled(mut self, n: usize) -> Option<Self> {
+        if self.needs_csum() {
+            let start = usize::from(self.csum_start).checked_sub(n)?;
+            self.csum_start = start as u16;
+        }
+        self.hdr_len = usize::from(self.hdr_len).saturating_sub(n) as u16;
+        Some(self)
+    }
+
     /// Checks the header against the frame it came with: `frame_len` in bytes and the parsed
     /// headers.
     ///

@@ -200,34 +200,6 @@ fn a_small_buffer_can_be_replaced() {
 }
 
 #[test]
-fn support_decides_what_passes_uncut() {
-    let all = OffloadSupport {
-        csum: true,
-        tso4: true,
-        tso6: true,
-        ecn: false,
-        uso: true,
-    };
-    let header = |gso_type| VirtioNetHdr {
-        flags: VirtioNetHdr::NEEDS_CSUM,
-        gso_type,
-        ..VirtioNetHdr::PLAIN
-    };
-    for gso_type in [0, 1, 4, 5] {
-        assert!(all.takes(&header(gso_type)));
-        assert!(!OffloadSupport::default().takes(&header(gso_type)));
-        assert_eq!(
-            needs_segmentation(&header(gso_type), &OffloadSupport::default()),
-            gso_type != 0
-        );
-    }
-    for gso_type in [0x81, 3, 77] {
-        assert!(!all.takes(&header(gso_type)) && needs_segmentation(&header(gso_type), &all));
-    }
-    assert!(OffloadSupport::default().takes(&VirtioNetHdr::PLAIN));
-}
-
-#[test]
 fn a_partial_checksum_stops_before_the_padding() {
     let frame = Frame {
         udp: true,

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use net_wire::checksum::{Sum, pseudo_v4, pseudo_v6, sum};
+use net_wire::checksum::{Accumulator, Sum, pseudo_v4, pseudo_v6, sum};
 use net_wire::ip_proto;
 
 use super::{FragmentState, L3, ZeroCopyPacket};
@@ -27,7 +27,7 @@ impl ZeroCopyPacket<'_> {
     /// and for protocols without a known checksum; false for a malformed transport header. Payload
     /// in a guest's memory is read once, in pieces of 512 bytes.
     pub fn verify_l4_checksum(&self) -> bool {
-        if self.header.needs_csum() || self.header.data_valid() {
+        if self.vnet().needs_csum() || self.vnet().data_valid() {
             return true;
         }
         if !self.meta.is_ip() || self.meta.fragment != FragmentState::None {
@@ -65,18 +65,13 @@ impl ZeroCopyPacket<'_> {
         let len = len.min(self.len().saturating_sub(offset));
         let head = self.head().get(offset..).unwrap_or_default();
         let head = head.get(..len).unwrap_or(head);
-        let mut total = sum(head);
-        let mut odd = head.len() % 2 == 1;
+        let mut total = Accumulator::new();
+        total.add(head);
         let mut skip = offset.saturating_sub(self.head_len.into());
         let mut left = len - head.len();
-        let mut add = |piece: &[u8]| {
-            let part = sum(piece);
-            total += if odd { part.swapped() } else { part };
-            odd ^= piece.len() % 2 == 1;
-        };
         if let Some(rest) = self.borrowed_rest() {
-            add(rest.get(skip..skip + left).unwrap_or_default());
-            return total;
+            total.add(rest.get(skip..skip + left).unwrap_or_default());
+            return total.sum();
         }
         let mut buffer = [0u8; 512];
         while left > 0 {
@@ -85,10 +80,10 @@ impl ZeroCopyPacket<'_> {
             if n == 0 {
                 break;
             }
-            add(&buffer[..n]);
+            total.add(&buffer[..n]);
             skip += n;
             left -= n;
         }
-        total
+        total.sum()
     }
 }

@@ -3,6 +3,8 @@
 use net_wire::ethernet::{EtherType, HEADER_LEN, VLAN_TAG_LEN};
 use net_wire::{WireError, ip_proto, ipv6};
 
+use crate::vnet::VirtioNetHdr;
+
 /// The network-layer protocol of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
 pub enum L3 {
@@ -71,6 +73,9 @@ pub struct PacketMeta {
     /// A header contradicts itself or passes the end of the frame. With [`L3::Other`] it is the
     /// IP header, otherwise the transport header or the IPv6 extension chain.
     pub malformed: bool,
+    /// What the sender left to be done: partial checksum, super-frame. It is the virtio header the
+    /// frame came with, unchecked ([`VirtioNetHdr::validate`]); [`Self::parse`] leaves it plain.
+    pub offload: VirtioNetHdr,
 }
 
 /// The end of parsing: the packet is what was found so far, and malformed.
@@ -143,36 +148,6 @@ impl PacketMeta {
             && self.l4_protocol == protocol
             && !self.malformed
             && !matches!(self.fragment, FragmentState::Later)
-    }
-
-    /// A hash of the flow under a secret `seed`, the same for every packet of one direction.
-    ///
-    /// It spreads flows over queues and workers; it is not a defence by itself: a table that a
-    /// guest can fill uses a cryptographic hash. Fragments hash by address only, so that all
-    /// fragments of a packet meet; without IP the hash is over the hardware addresses. `head` are
-    /// the bytes the headers were parsed from.
-    #[inline]
-    pub fn flow_hash(&self, head: &[u8], seed: u64) -> u64 {
-        let at = usize::from(self.l3_offset);
-        let mut hash = seed ^ (u64::from(self.l4_protocol) << 56);
-        let mut addresses = |from: usize, len: usize| {
-            let bytes = head.get(from..from + len).unwrap_or_default();
-            for word in bytes.chunks(8) {
-                let mut value = [0; 8];
-                value[..word.len()].copy_from_slice(word);
-                hash = fold_multiply(hash ^ u64::from_ne_bytes(value));
-            }
-        };
-        match self.l3 {
-            L3::Ipv4 => addresses(at + 12, 8),
-            L3::Ipv6 => addresses(at + 8, 32),
-            L3::Arp | L3::Other => addresses(0, 12),
-        }
-        if self.fragment == FragmentState::None {
-            let ports = u64::from(self.src_port) << 16 | u64::from(self.dst_port);
-            hash = fold_multiply(hash ^ ports);
-        }
-        hash
     }
 
     #[inline]
@@ -305,11 +280,4 @@ fn find_fragment_header(mut next: u8, rest: &[u8]) -> Option<usize> {
         next = header[0];
     }
     None
-}
-
-/// Mixes by a 64 x 64 multiplication whose halves are folded together.
-#[inline(always)]
-fn fold_multiply(value: u64) -> u64 {
-    let wide = u128::from(value) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
-    (wide >> 64) as u64 ^ wide as u64
 }

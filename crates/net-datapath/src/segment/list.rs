@@ -69,6 +69,16 @@ impl<'a> SegmentList<'a> {
         self.iter().map(IoSegment::len).sum()
     }
 
+    /// The `take` bytes from `skip` on; shorter if there are fewer.
+    #[inline]
+    #[must_use]
+    pub fn range(&self, skip: usize, take: usize) -> Self {
+        let mut list = Self::new();
+        // A part of a list has no more pieces than the list.
+        let _ = list.push_range(self, skip, take);
+        list
+    }
+
     /// Appends the `take` bytes of `segments` from `skip` on, as far as there is room.
     #[inline]
     pub(crate) fn push_range(
