@@ -222,7 +222,8 @@ impl UserNet {
             self.dropped.malformed += 1;
             return;
         }
-        if let Some(frame) = self.reassembly.push(from, packet, now)
+        if let Some(mut frame) = self.reassembly.push(from, packet, now)
+            && write_addresses(&mut frame, packet)
             && let Ok(whole) = ZeroCopyPacket::from_slice(&frame, VirtioNetHdr::PLAIN)
             && !out.take_whole(from, &whole)
         {
@@ -444,6 +445,20 @@ fn hop_limit(packet: &ZeroCopyPacket<'_>) -> u8 {
 fn dont_fragment(packet: &ZeroCopyPacket<'_>) -> bool {
     let at = usize::from(packet.meta().l3_offset) + 6;
     packet.head().get(at).is_some_and(|flags| flags & 0x40 != 0)
+}
+
+/// Gives a packet that was put together the hardware addresses of its last fragment, which came
+/// from the same port as the others.
+fn write_addresses(frame: &mut [u8], fragment: &ZeroCopyPacket<'_>) -> bool {
+    let Some((dst, rest)) = frame.split_first_chunk_mut::<6>() else {
+        return false;
+    };
+    *dst = fragment.dst_mac().0;
+    let Some(src) = rest.first_chunk_mut::<6>() else {
+        return false;
+    };
+    *src = fragment.src_mac().0;
+    true
 }
 
 #[cfg(test)]
