@@ -18,8 +18,11 @@
 //! `struct iovec`s ([`frame_segments`](ZeroCopyPacket::frame_segments)).
 
 mod checksum;
+mod fast;
 mod flow;
 mod meta;
+#[cfg(test)]
+mod model;
 mod rewrite;
 #[cfg(test)]
 mod tests;
@@ -263,14 +266,12 @@ impl<'a> ZeroCopyPacket<'a> {
         &self.meta
     }
 
-    /// Reads the headers again, after [`Self::head_mut`] changed more than addresses.
+    /// Reads the headers again, after [`Self::head_mut`] changed more than addresses. Headers that
+    /// are not in the head yet are copied, as in [`Self::pull_head`].
     #[inline]
     pub fn reparse(&mut self) {
-        // The head holds at least 14 bytes, so this cannot fail.
-        if let Ok(mut meta) = PacketMeta::parse(self.head(), self.len()) {
-            meta.offload = self.meta.offload;
-            self.meta = meta;
-        }
+        // More than an Ethernet header is always left.
+        let _ = self.parse_behind(0);
     }
 
     /// The virtio header; its offsets count from the start of the Ethernet frame.

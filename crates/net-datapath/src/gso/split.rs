@@ -1,5 +1,8 @@
 //! Dividing one packet into two that share its payload.
 
+#[cfg(test)]
+mod tests;
+
 use net_wire::ip_proto;
 use net_wire::tcp::TcpFlags;
 

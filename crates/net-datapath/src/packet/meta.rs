@@ -3,6 +3,7 @@
 use net_wire::ethernet::{EtherType, HEADER_LEN, VLAN_TAG_LEN};
 use net_wire::{WireError, ip_proto, ipv6};
 
+use super::fast;
 use crate::vnet::VirtioNetHdr;
 
 /// The network-layer protocol of a frame.
@@ -93,6 +94,15 @@ impl PacketMeta {
     #[inline]
     pub fn parse(head: &[u8], frame_len: usize) -> Result<Self, WireError> {
         let head = head.get(..frame_len).unwrap_or(head);
+        match fast::parse(head, frame_len) {
+            Some(meta) => Ok(meta),
+            None => Self::parse_any(head, frame_len),
+        }
+    }
+
+    /// [`Self::parse`] for every kind of frame.
+    #[inline(never)]
+    pub(super) fn parse_any(head: &[u8], frame_len: usize) -> Result<Self, WireError> {
         let eth = head
             .first_chunk::<HEADER_LEN>()
             .ok_or(WireError::Truncated)?;

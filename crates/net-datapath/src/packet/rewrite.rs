@@ -5,7 +5,6 @@ use net_wire::checksum::Delta;
 use net_wire::ethernet::{EtherType, HEADER_LEN, VLAN_TAG_LEN};
 
 use super::{HEAD_MAX, HEADROOM, L3, MAX_FRAME_LEN, PacketMeta, ROOM, ZeroCopyPacket, head_len};
-use crate::segment::SegmentList;
 
 impl ZeroCopyPacket<'_> {
     /// Sets where the frame goes.
@@ -71,19 +70,29 @@ impl ZeroCopyPacket<'_> {
     /// Takes the first `n` bytes away: a tunnel's headers for example. [`Self::meta`] then
     /// describes the frame that begins behind them.
     ///
-    /// Where the remaining head lacks headers of that frame, they are copied now, up to 128 bytes
-    /// and only bytes that were never part of the head, so that headers are still read once.
+    /// Where the remaining head lacks headers of that frame, they are copied now: from behind the
+    /// head, up to 128 bytes in all, so that what a header says is still read once.
     ///
     /// `None`, and nothing is changed, where less than an Ethernet header would be left or a
     /// partial checksum starts in those bytes.
+    #[inline]
     pub fn pull_head(&mut self, n: usize) -> Option<()> {
-        let len = self.len().checked_sub(n).filter(|len| *len >= HEADER_LEN)?;
         let offload = self.vnet().pulled(n)?;
+        self.parse_behind(n)?;
+        self.meta.offload = offload;
+        Some(())
+    }
+
+    /// Takes `n` bytes away and parses what is left; `None`, and nothing is changed, where that is
+    /// less than an Ethernet header.
+    pub(super) fn parse_behind(&mut self, n: usize) -> Option<()> {
+        let len = self.len().checked_sub(n).filter(|len| *len >= HEADER_LEN)?;
+        let offload = self.meta.offload;
         let head = usize::from(self.head_len);
         let kept = head.saturating_sub(n);
         let start = usize::from(self.start) + n.min(head);
 
-        // Often all headers are there already: a tag was taken away.
+        // Often all headers are there already: a tag came or went.
         let front = self.room.get(start..start + kept)?;
         if let Ok(mut meta) = PacketMeta::parse(front, len)
             && head_len(&meta, front, len) <= kept
@@ -108,8 +117,7 @@ impl ZeroCopyPacket<'_> {
         meta.offload = offload;
         // What was in the head stays there: it may have been rewritten.
         let head = head_len(&meta, front, len).max(kept);
-        let rest: SegmentList<'_> = self.rest.range(skip + head - kept, len - head);
-        self.rest = rest;
+        self.rest = self.rest.range(skip + head - kept, len - head);
         self.room = room;
         self.meta = meta;
         self.start = HEADROOM as u8;
