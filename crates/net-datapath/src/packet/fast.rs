@@ -4,7 +4,7 @@
 //! changes a record in memory, which the copy to its place then has to wait for. What this one
 //! does not know it leaves to the general one, which is its oracle as well.
 
-use net_wire::ethernet::{EtherType, VLAN_TAG_LEN};
+use net_wire::ethernet::EtherType;
 use net_wire::{ip_proto, ipv6};
 
 use super::meta::{FragmentState, L3, PacketMeta};
@@ -14,15 +14,12 @@ use crate::vnet::VirtioNetHdr;
 const L2: usize = 14;
 const V4: usize = 20;
 
-/// The record of a whole, well-formed packet without options or extension headers, perhaps with
-/// one tag; `None` for any other. `head` is not longer than the frame.
+/// The record of a whole, well-formed packet without options or extension headers, behind `TAG`
+/// bytes of tag (0 or 4); `None` for any other. `head` is not longer than the frame.
 #[inline(always)]
-pub(super) fn parse(head: &[u8], frame_len: usize) -> Option<PacketMeta> {
-    let outer = be16(head.first_chunk::<L2>()?, 12);
-    let tagged = matches!(EtherType(outer), EtherType::VLAN | EtherType::QINQ);
+pub(super) fn parse<const TAG: usize>(head: &[u8], frame_len: usize) -> Option<PacketMeta> {
     // Behind a tag everything is where it would be without, counted from its fifth byte.
-    let tag = if tagged { VLAN_TAG_LEN } else { 0 };
-    let view = head.get(tag..)?;
+    let view = head.get(TAG..)?;
     let ip = view.first_chunk::<{ L2 + V4 + 8 }>()?;
     let ethertype = be16(ip, 12);
     let (l3, l4, l4_protocol, end);
@@ -56,20 +53,20 @@ pub(super) fn parse(head: &[u8], frame_len: usize) -> Option<PacketMeta> {
     } else {
         return None;
     };
-    if payload_offset > payload_end || payload_end > end || tag + end > frame_len {
+    if payload_offset > payload_end || payload_end > end || TAG + end > frame_len {
         return None;
     }
     Some(PacketMeta {
-        l2_len: (tag + L2) as u8,
+        l2_len: (TAG + L2) as u8,
         ethertype,
-        vlan: tagged.then(|| be16(ip, 10)),
+        vlan: (TAG != 0).then(|| be16(ip, 10)),
         l3,
-        l3_offset: (tag + L2) as u16,
+        l3_offset: (TAG + L2) as u16,
         l4_protocol,
-        l4_offset: (tag + l4) as u16,
-        payload_offset: (tag + payload_offset) as u16,
-        payload_end: (tag + payload_end) as u32,
-        l3_end: (tag + end) as u32,
+        l4_offset: (TAG + l4) as u16,
+        payload_offset: (TAG + payload_offset) as u16,
+        payload_end: (TAG + payload_end) as u32,
+        l3_end: (TAG + end) as u32,
         fragment: FragmentState::None,
         fragment_header: 0,
         src_port: be16(ports, 0),

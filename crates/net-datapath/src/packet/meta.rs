@@ -79,6 +79,10 @@ pub struct PacketMeta {
     pub offload: VirtioNetHdr,
 }
 
+/// The type fields that announce a tag, as they are on the wire.
+const VLAN: [u8; 2] = EtherType::VLAN.0.to_be_bytes();
+const QINQ: [u8; 2] = EtherType::QINQ.0.to_be_bytes();
+
 /// The end of parsing: the packet is what was found so far, and malformed.
 struct Bad;
 
@@ -94,14 +98,23 @@ impl PacketMeta {
     #[inline]
     pub fn parse(head: &[u8], frame_len: usize) -> Result<Self, WireError> {
         let head = head.get(..frame_len).unwrap_or(head);
-        match fast::parse(head, frame_len) {
+        match fast::parse::<0>(head, frame_len) {
             Some(meta) => Ok(meta),
-            None => Self::parse_any(head, frame_len),
+            None => Self::parse_other(head, frame_len),
         }
     }
 
-    /// [`Self::parse`] for every kind of frame.
     #[inline(never)]
+    fn parse_other(head: &[u8], frame_len: usize) -> Result<Self, WireError> {
+        let ethertype = head.get(12..14).unwrap_or_default();
+        let tagged = ethertype == VLAN || ethertype == QINQ;
+        if tagged && let Some(meta) = fast::parse::<VLAN_TAG_LEN>(head, frame_len) {
+            return Ok(meta);
+        }
+        Self::parse_any(head, frame_len)
+    }
+
+    /// [`Self::parse`] for every kind of frame.
     pub(super) fn parse_any(head: &[u8], frame_len: usize) -> Result<Self, WireError> {
         let eth = head
             .first_chunk::<HEADER_LEN>()

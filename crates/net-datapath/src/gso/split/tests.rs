@@ -99,6 +99,9 @@ proptest! {
             assert_not_copied(&back, &bytes);
             for part in [&front, &back] {
                 prop_assert_eq!(part.vnet().is_gso(), part.payload_len() > size);
+                let cwr = TcpFlags(part.meta().tcp_flags).contains(TcpFlags::CWR);
+                let ecn = part.vnet().gso_type & VirtioNetHdr::GSO_ECN != 0;
+                prop_assert_eq!(ecn, cwr && part.vnet().is_gso());
                 prop_assert_eq!(part.vnet().validate(part.len(), part.meta()), Ok(()));
                 let mut finished = whole(part);
                 complete_checksum(&mut finished, part.vnet()).unwrap();
@@ -142,6 +145,31 @@ proptest! {
         prop_assert_eq!(all, frame.payload);
     }
 
+    /// Between two segments or not: numbers, identifications and payload go on in a row.
+    #[test]
+    fn a_super_frame_divided_anywhere_goes_on_in_a_row(
+        ipv6: bool, size in 1usize..1400, len in 2usize..20_000, at in 1usize..20_000,
+    ) {
+        let (len, at) = (len.min(size * 60).max(2), at % (len.min(size * 60).max(2) - 1) + 1);
+        let frame = Frame { ipv6, payload: payload(len), ..Frame::default() };
+        let bytes = frame.build(true);
+        let packet = ZeroCopyPacket::from_slice(&bytes, header(&bytes, size as u16)).unwrap();
+        let (front, back) = packet.split_at(at).unwrap();
+        let mut all = Vec::new();
+        for (i, bytes) in [cut(&front), cut(&back)].concat().iter().enumerate() {
+            assert_valid(bytes);
+            let meta = PacketMeta::parse(bytes, bytes.len()).unwrap();
+            let tcp = usize::from(meta.l4_offset);
+            let seq = u32::from_be_bytes([bytes[tcp + 4], bytes[tcp + 5], bytes[tcp + 6], bytes[tcp + 7]]);
+            prop_assert_eq!(seq, frame.seq + all.len() as u32);
+            if !ipv6 {
+                prop_assert_eq!(&bytes[18..20], &(frame.id + i as u16).to_be_bytes());
+            }
+            all.extend_from_slice(&bytes[meta.payload_offset.into()..]);
+        }
+        prop_assert_eq!(all, frame.payload);
+    }
+
     #[test]
     fn hostile_packets_do_not_panic(
         mut bytes in proptest::collection::vec(any::<u8>(), 14..400),
@@ -165,6 +193,31 @@ proptest! {
         if let Ok((front, back)) = packet.split_at(at) {
             prop_assert_eq!(front.payload_len() + back.payload_len(), packet.payload_len());
         }
+    }
+}
+
+/// A head that holds payload besides the headers, with more of it behind.
+#[test]
+fn payload_in_the_head_stays_in_its_place() {
+    let frame = Frame {
+        payload: payload(300),
+        ..Frame::default()
+    };
+    let good = frame.build(true);
+    let mut bytes = good.clone();
+    bytes[23] = 200;
+    let mut packet = ZeroCopyPacket::from_slice(&bytes, header(&good, 0)).unwrap();
+    packet.head_mut()[23] = 6;
+    packet.reparse();
+    assert_eq!(
+        (packet.head().len(), packet.meta().payload_offset),
+        (128, 66)
+    );
+    for at in 1..300 {
+        let (front, back) = packet.split_at(at).unwrap();
+        let parts = [cut(&front), cut(&back)].concat();
+        let payload: Vec<u8> = parts.iter().flat_map(|part| part[66..].to_vec()).collect();
+        assert_eq!(payload, frame.payload, "{at}");
     }
 }
 
