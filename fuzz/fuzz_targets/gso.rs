@@ -44,6 +44,16 @@ fuzz_target!(|input: &[u8]| {
     let partial = partial.expect("the form of the checksums makes no other segments");
     assert_eq!(partial.len(), complete.len());
 
+    // Divided between two segments, the parts are cut into the same segments.
+    let size = usize::from(header.gso_size);
+    if let Ok((front, back)) = packet.split_at(size * complete.len().div_ceil(2))
+        && size <= mtu.saturating_sub(200)
+    {
+        let parts = [front, back].map(|part| cut(&part, mtu, Checksums::Complete));
+        let parts = parts.map(|part| part.expect("a part of what can be cut"));
+        assert_eq!(parts.concat(), complete);
+    }
+
     // Whatever the merger takes, cutting it again gives the very segments.
     let packets: Vec<_> = complete
         .iter()
