@@ -34,7 +34,7 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(complete.len(), 1);
         return;
     }
-    let l2 = usize::from(packet.meta().l2_len);
+    let l2 = usize::from(packet.meta().l3_offset);
     for bytes in &complete {
         assert!(bytes.len() <= mtu + l2);
         let segment = ZeroCopyPacket::from_slice(bytes, VirtioNetHdr::PLAIN).unwrap();

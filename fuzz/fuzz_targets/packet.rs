@@ -72,7 +72,7 @@ fuzz_target!(|input: &[u8]| {
 
 fn in_order(meta: &PacketMeta, len: usize) {
     let offsets = [
-        usize::from(meta.l2_len),
+        14,
         meta.l3_offset.into(),
         meta.l4_offset.into(),
         meta.payload_offset.into(),
@@ -141,7 +141,7 @@ fn edit(packet: &mut ZeroCopyPacket<'_>, bytes: &mut Vec<u8>, what: u8, much: u8
         4 | 5 => {
             if packet.push_vlan(much.into()).is_some() {
                 bytes.splice(12..12, [0x81, 0, 0, much]);
-                assert_eq!(packet.meta().vlan, Some(much.into()));
+                assert_eq!(packet.meta().vlan(), Some(much.into()));
             } else {
                 assert!(room < 4 || bytes.len() + 4 > net_datapath::MAX_FRAME_LEN);
             }

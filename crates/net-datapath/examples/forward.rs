@@ -71,7 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let segment = ZeroCopyPacket::from_slice(&frame, VirtioNetHdr::PLAIN)?;
         println!(
             "to a wire: {len} bytes, tag {:?}, checksums right: {}",
-            segment.meta().vlan,
+            segment.meta().vlan(),
             segment.verify_ip_checksum() && segment.verify_l4_checksum(),
         );
         frame.clear();

@@ -210,7 +210,7 @@ impl VirtioNetHdr {
     pub fn validate(&self, frame_len: usize, meta: &PacketMeta) -> Result<(), VnetError> {
         if self.needs_csum() {
             let start = usize::from(self.csum_start);
-            if start < usize::from(meta.l2_len)
+            if start < usize::from(meta.l3_offset)
                 || start + usize::from(self.csum_offset) + 2 > frame_len
             {
                 return Err(VnetError::ChecksumOutOfBounds);

@@ -67,7 +67,7 @@ fn bounds(
     let start = usize::from(header.csum_start);
     let field = start + usize::from(header.csum_offset);
     let end = (meta.l3_end as usize).min(frame_len);
-    if start < usize::from(meta.l2_len) || field + 2 > end {
+    if start < usize::from(meta.l3_offset) || field + 2 > end {
         return Err(VnetError::ChecksumOutOfBounds);
     }
     Ok((start, field, end))

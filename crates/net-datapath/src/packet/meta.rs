@@ -35,53 +35,51 @@ pub enum FragmentState {
 /// Where the headers of a frame are and the fields every stage asks for.
 ///
 /// Offsets are bytes from the start of the Ethernet frame. Every offset is within the frame, and
-/// `l2_len <= l3_offset <= l4_offset <= payload_offset <= payload_end <= l3_end` holds.
+/// `l3_offset <= l4_offset <= payload_offset <= payload_end <= l3_end` holds.
+// The order is not the compiler's to choose: what is zero in nearly all packets stands together,
+// and so does what is the same for all packets of a protocol, so that a few wide stores write it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
+#[repr(C)]
 pub struct PacketMeta {
-    /// Length of the Ethernet header: 14, or 18 with an 802.1Q tag.
-    pub l2_len: u8,
+    /// What the sender left to be done: partial checksum, super-frame. It is the virtio header the
+    /// frame came with, unchecked ([`VirtioNetHdr::validate`]); [`Self::parse`] leaves it plain.
+    pub offload: VirtioNetHdr,
+    /// Start of the IPv6 fragment header; 0 where there is none.
+    pub fragment_header: u16,
+    /// Whether this is a fragment.
+    pub fragment: FragmentState,
+    /// A header contradicts itself or passes the end of the frame. With [`L3::Other`] it is the
+    /// IP header, otherwise the transport header or the IPv6 extension chain.
+    pub malformed: bool,
+    /// The tag, or 0 where there is none: [`Self::vlan`] tells one from the other.
+    pub(super) tag: u16,
     /// The type field, behind the tag if there is one.
     pub ethertype: u16,
-    /// The tag (priority, drop eligibility, VLAN id) of an 802.1Q frame.
-    pub vlan: Option<u16>,
-    /// The network-layer protocol.
-    pub l3: L3,
-    /// Start of the network-layer header.
+    /// Start of the network-layer header, which is the length of the Ethernet header: 14, or 18
+    /// with an 802.1Q tag.
     pub l3_offset: u16,
-    /// Protocol behind the IP header and its extensions; 0 where there is none.
-    pub l4_protocol: u8,
     /// Start of the transport header, or of what stands in its place.
     pub l4_offset: u16,
+    /// The network-layer protocol.
+    pub l3: L3,
+    /// Protocol behind the IP header and its extensions; 0 where there is none.
+    pub l4_protocol: u8,
+    /// TCP control bits ([`net_wire::tcp::TcpFlags`]), or 0.
+    pub tcp_flags: u8,
     /// End of the TCP (with options), UDP or ICMP header (8 bytes); elsewhere `l4_offset`.
     ///
     /// A header chain can be longer than the copied head; this offset can lie behind its end.
     pub payload_offset: u16,
-    /// End of the transport payload: `l3_end`, or earlier where UDP's length field says so.
-    pub payload_end: u32,
-    /// End of the IP packet: what follows is Ethernet padding.
-    pub l3_end: u32,
-    /// Whether this is a fragment.
-    pub fragment: FragmentState,
-    /// Start of the IPv6 fragment header; 0 where there is none.
-    pub fragment_header: u16,
     /// TCP or UDP source port, or 0.
     pub src_port: u16,
     /// TCP or UDP destination port, or 0.
     pub dst_port: u16,
-    /// TCP control bits ([`net_wire::tcp::TcpFlags`]), or 0.
-    pub tcp_flags: u8,
-    /// A header contradicts itself or passes the end of the frame. With [`L3::Other`] it is the
-    /// IP header, otherwise the transport header or the IPv6 extension chain.
-    pub malformed: bool,
-    /// What the sender left to be done: partial checksum, super-frame. It is the virtio header the
-    /// frame came with, unchecked ([`VirtioNetHdr::validate`]); [`Self::parse`] leaves it plain.
-    pub offload: VirtioNetHdr,
+    /// End of the transport payload: `l3_end`, or earlier where UDP's length field says so.
+    pub payload_end: u32,
+    /// End of the IP packet: what follows is Ethernet padding.
+    pub l3_end: u32,
 }
-
-/// The type fields that announce a tag, as they are on the wire.
-const VLAN: [u8; 2] = EtherType::VLAN.0.to_be_bytes();
-const QINQ: [u8; 2] = EtherType::QINQ.0.to_be_bytes();
 
 /// The end of parsing: the packet is what was found so far, and malformed.
 struct Bad;
@@ -98,20 +96,7 @@ impl PacketMeta {
     #[inline]
     pub fn parse(head: &[u8], frame_len: usize) -> Result<Self, WireError> {
         let head = head.get(..frame_len).unwrap_or(head);
-        match fast::parse::<0>(head, frame_len) {
-            Some(meta) => Ok(meta),
-            None => Self::parse_other(head, frame_len),
-        }
-    }
-
-    #[inline(never)]
-    fn parse_other(head: &[u8], frame_len: usize) -> Result<Self, WireError> {
-        let ethertype = head.get(12..14).unwrap_or_default();
-        let tagged = ethertype == VLAN || ethertype == QINQ;
-        if tagged && let Some(meta) = fast::parse::<VLAN_TAG_LEN>(head, frame_len) {
-            return Ok(meta);
-        }
-        Self::parse_any(head, frame_len)
+        fast::parse(head, frame_len, Self::parse_any)
     }
 
     /// [`Self::parse`] for every kind of frame.
@@ -121,7 +106,7 @@ impl PacketMeta {
             .ok_or(WireError::Truncated)?;
         let end = u32::try_from(frame_len).unwrap_or(u32::MAX);
         let mut meta = Self {
-            l2_len: HEADER_LEN as u8,
+            l3_offset: HEADER_LEN as u16,
             ethertype: u16::from_be_bytes([eth[12], eth[13]]),
             payload_end: end,
             l3_end: end,
@@ -129,14 +114,13 @@ impl PacketMeta {
         };
         if matches!(EtherType(meta.ethertype), EtherType::VLAN | EtherType::QINQ) {
             if let Some(tag) = chunk::<VLAN_TAG_LEN>(head, HEADER_LEN) {
-                meta.vlan = Some(u16::from_be_bytes([tag[0], tag[1]]));
+                meta.tag = u16::from_be_bytes([tag[0], tag[1]]);
                 meta.ethertype = u16::from_be_bytes([tag[2], tag[3]]);
-                meta.l2_len += VLAN_TAG_LEN as u8;
+                meta.l3_offset += VLAN_TAG_LEN as u16;
             } else {
                 meta.malformed = true;
             }
         }
-        meta.l3_offset = u16::from(meta.l2_len);
         meta.l4_offset = meta.l3_offset;
         meta.payload_offset = meta.l3_offset;
         let parsed = match EtherType(meta.ethertype) {
@@ -150,6 +134,15 @@ impl PacketMeta {
         };
         meta.malformed |= parsed.is_err();
         Ok(meta)
+    }
+
+    /// The tag (priority, drop eligibility, VLAN id) of an 802.1Q frame.
+    #[inline]
+    pub const fn vlan(&self) -> Option<u16> {
+        match self.l3_offset as usize > HEADER_LEN {
+            true => Some(self.tag),
+            false => None,
+        }
     }
 
     /// Whether the frame carries a valid IP header.
@@ -283,8 +276,8 @@ impl PacketMeta {
 
 /// The `N` bytes at `at`.
 #[inline(always)]
-fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
-    bytes.get(at..)?.first_chunk()
+pub(super) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+    bytes.get(at..at + N)?.first_chunk()
 }
 
 /// The offset of the fragment header in a chain that `walk_extensions` has walked.

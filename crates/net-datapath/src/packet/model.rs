@@ -207,7 +207,7 @@ fn apply(packet: &mut ZeroCopyPacket<'_>, model: &mut Model, op: Op) -> Result<(
             if can {
                 let [a, b] = tag.to_be_bytes();
                 model.push(12, &[0x81, 0, a, b]);
-                prop_assert_eq!(packet.meta().vlan, Some(tag));
+                prop_assert_eq!(packet.meta().vlan(), Some(tag));
             }
         }
         Op::PopVlan => {
@@ -359,12 +359,13 @@ fn the_two_parsers_agree_on_near_misses() {
                 frame[at] = value;
                 let want = PacketMeta::parse_any(&frame, frame.len());
                 assert_eq!(PacketMeta::parse(&frame, frame.len()), want);
-                fast += usize::from(fast::parse::<0>(&frame, frame.len()).is_some());
+                let other = |_: &[u8], _| Err(WireError::Truncated);
+                fast += usize::from(fast::parse(&frame, frame.len(), other).is_ok());
             }
         }
     }
     assert!(
-        fast > 50_000,
+        fast > 100_000,
         "the usual packets take the short way: {fast}"
     );
 }
@@ -415,7 +416,7 @@ fn a_checksum_that_starts_in_the_tag_keeps_it() {
     let mut packet = ZeroCopyPacket::from_slice(&bytes, vnet).unwrap();
     assert_eq!(packet.pop_vlan(), None);
     assert_eq!(packet.head(), &bytes[..packet.head().len()]);
-    assert_eq!(packet.meta().vlan, Some(9));
+    assert_eq!(packet.meta().vlan(), Some(9));
     packet.set_vnet(VirtioNetHdr {
         csum_start: 65_535,
         ..vnet

@@ -144,7 +144,7 @@ impl ZeroCopyPacket<'_> {
     /// where there is none.
     #[inline]
     pub fn pop_vlan(&mut self) -> Option<u16> {
-        let tag = self.meta.vlan?;
+        let tag = self.meta.vlan()?;
         let before: [u8; 16] = self.array(0);
         let [addresses @ .., _, _, _, _] = before;
         self.put(VLAN_TAG_LEN, addresses);

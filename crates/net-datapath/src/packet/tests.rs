@@ -159,7 +159,7 @@ fn a_tag_moves_everything_by_four() {
     let view = packet(&tagged);
     let meta = view.meta();
     assert_eq!(
-        (meta.l2_len, meta.vlan, meta.ethertype),
+        (meta.l3_offset, meta.vlan(), meta.ethertype),
         (18, Some(0x2005), 0x0800)
     );
     assert_eq!(view.contiguous_payload(), Some(&b"abc"[..]));
@@ -324,7 +324,7 @@ proptest! {
         }
         let packet = self::packet(&bytes);
         let meta = packet.meta();
-        prop_assert!(u16::from(meta.l2_len) <= meta.l3_offset);
+        prop_assert!(meta.l3_offset == 14 + 4 * u16::from(meta.vlan().is_some()));
         prop_assert!(meta.l3_offset <= meta.l4_offset);
         prop_assert!(meta.l4_offset <= meta.payload_offset);
         prop_assert!(u32::from(meta.payload_offset) <= meta.payload_end);
