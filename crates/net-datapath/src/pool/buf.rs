@@ -29,9 +29,18 @@ pub struct PacketBuf {
     /// First byte of the content.
     data: NonNull<u8>,
     index: u32,
-    headroom: u32,
-    len: u32,
-    capacity: u32,
+    extent: Extent,
+}
+
+/// What is where in a buffer, in bytes. The pool keeps that of a fresh buffer, which is copied in two
+/// stores; field by field it would be three loads and three stores for every allocation.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Extent {
+    pub(super) headroom: u32,
+    pub(super) len: u32,
+    /// Headroom, content and tailroom together.
+    pub(super) capacity: u32,
 }
 
 // SAFETY: the handle owns its buffer's bytes alone, and the pool behind `inner` is `Send + Sync`.
@@ -48,15 +57,12 @@ impl PacketBuf {
     pub(super) unsafe fn new(inner: NonNull<Inner>, index: u32) -> Self {
         // SAFETY: alive by contract.
         let pool = unsafe { inner.as_ref() };
-        let headroom = pool.headroom();
         Self {
             inner,
-            // SAFETY: the caller owns this index, so it is in range; the headroom is less than the size.
-            data: unsafe { pool.address(index, headroom) },
+            // SAFETY: the caller owns this index, so it is in range.
+            data: unsafe { pool.content(index) },
             index,
-            headroom,
-            len: 0,
-            capacity: pool.buffer_size(),
+            extent: pool.fresh(),
         }
     }
 
@@ -82,35 +88,35 @@ impl PacketBuf {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len as usize
+        self.extent.len as usize
     }
 
     /// No content.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.extent.len == 0
     }
 
     /// Free bytes in front of the content.
     #[inline]
     #[must_use]
     pub fn headroom(&self) -> usize {
-        self.headroom as usize
+        self.extent.headroom as usize
     }
 
     /// Free bytes behind the content.
     #[inline]
     #[must_use]
     pub fn tailroom(&self) -> usize {
-        (self.capacity - self.headroom - self.len) as usize
+        (self.extent.capacity - self.extent.headroom - self.extent.len) as usize
     }
 
     /// Bytes of the whole buffer: headroom, content and tailroom.
     #[inline]
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.capacity as usize
+        self.extent.capacity as usize
     }
 
     /// The buffer's number in its pool, 0 to [`capacity`](super::PacketPool::capacity) - 1: the
@@ -126,7 +132,7 @@ impl PacketBuf {
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: `data..data + len` lies in this buffer, is initialised, and is ours alone.
-        unsafe { core::slice::from_raw_parts(self.data.as_ptr(), self.len as usize) }
+        unsafe { core::slice::from_raw_parts(self.data.as_ptr(), self.extent.len as usize) }
     }
 
     /// The content, to be changed.
@@ -134,42 +140,42 @@ impl PacketBuf {
     #[must_use]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as in `as_slice`, and borrowed mutably through the only handle.
-        unsafe { core::slice::from_raw_parts_mut(self.data.as_ptr(), self.len as usize) }
+        unsafe { core::slice::from_raw_parts_mut(self.data.as_ptr(), self.extent.len as usize) }
     }
 
     /// Grows the content by `n` bytes at its front and returns those, holding whatever was there;
     /// `None` when the headroom is smaller.
     #[inline]
     pub fn push_front(&mut self, n: usize) -> Option<&mut [u8]> {
-        if n > self.headroom as usize {
+        if n > self.extent.headroom as usize {
             return None;
         }
         // SAFETY: the headroom lies in this buffer directly in front of `data`.
         self.data = unsafe { self.data.sub(n) };
         // No truncation: at most the headroom.
-        self.headroom -= n as u32;
-        self.len += n as u32;
+        self.extent.headroom -= n as u32;
+        self.extent.len += n as u32;
         self.as_mut_slice().get_mut(..n)
     }
 
     /// Cuts `n` bytes off the front, which become headroom; `None` when the content is shorter.
     #[inline]
     pub fn pull_front(&mut self, n: usize) -> Option<()> {
-        if n > self.len as usize {
+        if n > self.extent.len as usize {
             return None;
         }
         // SAFETY: at most the end of the content.
         self.data = unsafe { self.data.add(n) };
-        self.headroom += n as u32;
-        self.len -= n as u32;
+        self.extent.headroom += n as u32;
+        self.extent.len -= n as u32;
         Some(())
     }
 
     /// Shortens the content to its first `len` bytes; nothing happens when it is not longer.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
-        if len < self.len as usize {
-            self.len = len as u32;
+        if len < self.extent.len as usize {
+            self.extent.len = len as u32;
         }
     }
 
@@ -179,7 +185,7 @@ impl PacketBuf {
         self.spare_mut()
             .get_mut(..bytes.len())?
             .copy_from_slice(bytes);
-        self.len += bytes.len() as u32;
+        self.extent.len += bytes.len() as u32;
         Some(())
     }
 
@@ -192,7 +198,7 @@ impl PacketBuf {
         // (zeroed at creation, only ever written with bytes), and is ours alone.
         unsafe {
             core::slice::from_raw_parts_mut(
-                self.data.as_ptr().add(self.len as usize),
+                self.data.as_ptr().add(self.extent.len as usize),
                 self.tailroom(),
             )
         }
@@ -218,17 +224,17 @@ impl PacketBuf {
     /// this are whatever was there. `None` when content and tailroom together are shorter.
     #[inline]
     pub fn set_len(&mut self, len: usize) -> Option<()> {
-        if len > (self.capacity - self.headroom) as usize {
+        if len > (self.extent.capacity - self.extent.headroom) as usize {
             return None;
         }
-        self.len = len as u32;
+        self.extent.len = len as u32;
         Some(())
     }
 
     /// Empties the buffer and gives it the headroom of its pool again.
     #[inline]
     pub fn clear(&mut self) {
-        let headroom = self.pool().headroom();
+        let headroom = self.pool().fresh().headroom;
         self.place(headroom);
     }
 
@@ -236,7 +242,7 @@ impl PacketBuf {
     /// is smaller than that.
     #[inline]
     pub fn reset(&mut self, headroom: usize) -> Option<()> {
-        if headroom > self.capacity as usize {
+        if headroom > self.extent.capacity as usize {
             return None;
         }
         self.place(headroom as u32);
@@ -246,11 +252,15 @@ impl PacketBuf {
     /// Empties the buffer, with `headroom <= capacity`.
     #[inline]
     fn place(&mut self, headroom: u32) {
-        debug_assert!(headroom <= self.capacity);
+        debug_assert!(headroom <= self.extent.capacity);
         // SAFETY: back to the buffer's first byte, then at most to its end.
-        self.data = unsafe { self.data.sub(self.headroom as usize).add(headroom as usize) };
-        self.headroom = headroom;
-        self.len = 0;
+        self.data = unsafe {
+            self.data
+                .sub(self.extent.headroom as usize)
+                .add(headroom as usize)
+        };
+        self.extent.headroom = headroom;
+        self.extent.len = 0;
     }
 
     /// Turns the buffer into one that several owners may read, for instance the ports a frame is
@@ -312,9 +322,9 @@ impl fmt::Debug for PacketBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PacketBuf")
             .field("index", &self.index)
-            .field("headroom", &self.headroom)
-            .field("len", &self.len)
-            .field("capacity", &self.capacity)
+            .field("headroom", &self.extent.headroom)
+            .field("len", &self.extent.len)
+            .field("capacity", &self.extent.capacity)
             .finish()
     }
 }

@@ -87,12 +87,15 @@ impl PoolCache {
     /// Gives up a free buffer.
     #[inline]
     pub(super) fn take(&self) -> Option<u32> {
-        if self.len.get() == 0 || self.hunger.get() != self.pool.inner().hunger() {
+        // One comparison: below zero is far above the capacity.
+        let mut top = self.len.get().wrapping_sub(1);
+        if top >= self.stack.len() || self.is_asked() {
             self.refill();
+            top = self.len.get().checked_sub(1)?;
         }
-        let len = self.len.get().checked_sub(1)?;
-        self.len.set(len);
-        Some(self.stack.get(len)?.get())
+        let index = self.stack.get(top)?.get();
+        self.len.set(top);
+        Some(index)
     }
 
     /// Takes a buffer back; one of another pool goes home.
@@ -101,6 +104,8 @@ impl PoolCache {
         if buf.inner() == self.pool.inner {
             let (_, index) = buf.into_parts();
             self.put(index);
+        } else {
+            send_home(buf);
         }
     }
 
@@ -146,14 +151,20 @@ impl PoolCache {
     /// Takes over a buffer's index, which the caller owns and gives up.
     #[inline]
     pub(super) fn put(&self, index: u32) {
-        if self.len.get() == self.stack.len() || self.hunger.get() != self.pool.inner().hunger() {
-            self.make_room();
-        }
         let len = self.len.get();
-        if let Some(top) = self.stack.get(len) {
-            top.set(index);
-            self.len.set(len + 1);
+        match self.stack.get(len) {
+            Some(place) if !self.is_asked() => {
+                place.set(index);
+                self.len.set(len + 1);
+            }
+            _ => self.make_room_for(index),
         }
+    }
+
+    /// Whether somebody is short of buffers and this cache has not answered yet.
+    #[inline]
+    fn is_asked(&self) -> bool {
+        self.hunger.get() != self.pool.inner().hunger()
     }
 
     /// Before an allocation that found nothing here, or while somebody is short of buffers.
@@ -183,14 +194,19 @@ impl PoolCache {
         }
     }
 
-    /// Before a release that found no room, or while somebody is short of buffers.
+    /// [`Self::put`] where there is no room here, or while somebody is short of buffers.
     #[cold]
-    fn make_room(&self) {
+    fn make_room_for(&self, index: u32) {
         let len = self.len.get();
         if self.hungry() {
             self.give_back(len);
         } else {
             self.give_back(len.div_ceil(2));
+        }
+        let len = self.len.get();
+        if let Some(place) = self.stack.get(len) {
+            place.set(index);
+            self.len.set(len + 1);
         }
     }
 
@@ -221,6 +237,12 @@ impl PoolCache {
         }
         self.len.set(len - count);
     }
+}
+
+/// Drops a buffer of another pool.
+#[cold]
+fn send_home(buf: PacketBuf) {
+    drop(buf);
 }
 
 impl Drop for PoolCache {

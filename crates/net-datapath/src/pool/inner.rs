@@ -5,6 +5,7 @@ use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
+use super::buf::Extent;
 use super::config::{PoolConfig, PoolError};
 use super::free_list::{BITS, FreeList};
 use super::memory::Memory;
@@ -21,10 +22,10 @@ const MAX_HANDLES: u32 = 1 << 31;
 /// closes the free list and adds up what is home; every buffer that comes later adds itself; whoever
 /// completes the sum ends the pool.
 pub(super) struct Inner {
-    base: NonNull<u8>,
+    /// Where the content of a fresh buffer 0 starts.
+    content: NonNull<u8>,
     stride: usize,
-    buffer_size: u32,
-    headroom: u32,
+    fresh: Extent,
     buffers: u32,
     free: FreeList,
     /// Owners of each buffer that has been shared; meaningless for the others.
@@ -47,7 +48,7 @@ struct Rare {
     hunger: AtomicU32,
 }
 
-// SAFETY: the atomics are shared as atomics, the rest is constant; `base` is only an address here,
+// SAFETY: the atomics are shared as atomics, the rest is constant; `content` is only an address here,
 // and each buffer behind it belongs to the one handle that took its index from the list.
 unsafe impl Send for Inner {}
 // SAFETY: as above.
@@ -58,11 +59,15 @@ impl Inner {
     pub(super) fn create(config: &PoolConfig, memory: Memory) -> Result<NonNull<Self>, PoolError> {
         let stride = config.stride()?;
         let inner = Box::new(Self {
-            base: memory.base(),
+            // SAFETY: `stride` has checked that the headroom is less than the size of a buffer.
+            content: unsafe { memory.base().add(config.headroom) },
             stride,
             // In range: `stride` has checked the configuration.
-            buffer_size: config.buffer_size as u32,
-            headroom: config.headroom as u32,
+            fresh: Extent {
+                headroom: config.headroom as u32,
+                len: 0,
+                capacity: config.buffer_size as u32,
+            },
             buffers: config.buffers as u32,
             free: FreeList::full(config.buffers),
             owners: (0..config.buffers).map(|_| AtomicU32::new(0)).collect(),
@@ -82,14 +87,10 @@ impl Inner {
         self.buffers as usize
     }
 
+    /// An empty buffer with the pool's headroom.
     #[inline]
-    pub(super) fn buffer_size(&self) -> u32 {
-        self.buffer_size
-    }
-
-    #[inline]
-    pub(super) fn headroom(&self) -> u32 {
-        self.headroom
+    pub(super) fn fresh(&self) -> Extent {
+        self.fresh
     }
 
     pub(super) fn available(&self) -> usize {
@@ -105,19 +106,15 @@ impl Inner {
         self.rare.hunger.load(Ordering::Relaxed)
     }
 
-    /// Address of byte `offset` of buffer `index`.
+    /// Where the content of a fresh buffer `index` starts.
     ///
     /// # Safety
-    /// `index < buffers` and `offset <= buffer_size`.
+    /// `index < buffers`.
     #[inline]
-    pub(super) unsafe fn address(&self, index: u32, offset: u32) -> NonNull<u8> {
-        debug_assert!(index < self.buffers && offset <= self.buffer_size);
-        // SAFETY: within the pool's memory, which has `buffers * stride` bytes and
-        // `buffer_size <= stride`.
-        unsafe {
-            self.base
-                .add(index as usize * self.stride + offset as usize)
-        }
+    pub(super) unsafe fn content(&self, index: u32) -> NonNull<u8> {
+        debug_assert!(index < self.buffers);
+        // SAFETY: within the pool's memory, which has `buffers * stride` bytes.
+        unsafe { self.content.add(index as usize * self.stride) }
     }
 
     /// Takes one free buffer; counts the calls that find none. Not inlined, so that what is around it can be.

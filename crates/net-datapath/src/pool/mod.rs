@@ -211,13 +211,13 @@ impl PacketPool {
     /// Bytes of one buffer, headroom included.
     #[must_use]
     pub fn buffer_size(&self) -> usize {
-        self.inner().buffer_size() as usize
+        self.inner().fresh().capacity as usize
     }
 
     /// Headroom of a fresh buffer, in bytes.
     #[must_use]
     pub fn headroom(&self) -> usize {
-        self.inner().headroom() as usize
+        self.inner().fresh().headroom as usize
     }
 
     /// Allocations so far that found fewer buffers than they asked for.
