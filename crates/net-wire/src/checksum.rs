@@ -51,9 +51,10 @@ pub use total::Sum;
 pub use simd::Backend;
 
 /// Sums `bytes` as big-endian words; an odd last byte counts as the high half of a word.
-#[inline]
+// Always: a header of 20 bytes takes less than the call, and where its length is known two loads.
+#[inline(always)]
 pub fn sum(bytes: &[u8]) -> Sum {
-    if bytes.len() <= simd::SHORT {
+    if bytes.len() <= scalar::SHORT {
         Sum::from_le(scalar::sum(bytes))
     } else {
         simd::sum(bytes)
@@ -64,15 +65,14 @@ pub fn sum(bytes: &[u8]) -> Sum {
 ///
 /// # Panics
 /// If the lengths differ, as [`slice::copy_from_slice`] does.
-#[inline]
+#[inline(always)]
 #[track_caller]
 pub fn copy_and_sum(dst: &mut [u8], src: &[u8]) -> Sum {
     assert_eq!(dst.len(), src.len(), "source and destination differ");
-    if src.len() <= simd::SHORT {
-        dst.copy_from_slice(src);
-        Sum::from_le(scalar::sum(src))
+    if src.len() <= scalar::SHORT {
+        scalar::copy_and_sum(src, dst)
     } else {
-        simd::copy_and_sum(dst, src)
+        simd::copy_and_sum(src, dst)
     }
 }
 

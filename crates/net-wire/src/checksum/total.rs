@@ -98,7 +98,7 @@ impl Sum {
 ///
 /// The carry cannot overflow: a sum that carried is at most 0xffff_fffe.
 #[inline(always)]
-const fn fold64(sum: u64) -> u32 {
+pub(super) const fn fold64(sum: u64) -> u32 {
     let (sum, carry) = (sum as u32).overflowing_add((sum >> 32) as u32);
     sum + carry as u32
 }

@@ -5,12 +5,14 @@
 
 use core::arch::aarch64::*;
 
-/// The little-endian sum of at most [`super::BLOCK`] bytes; copies them to `dst`, which is as long,
-/// if `COPY`.
+use super::{Sum, scalar};
+
+/// The sum of at most [`super::BLOCK`] bytes; copies them to `dst`, which is as long, if `COPY`.
 ///
-/// One instruction adds pairs of 16-bit words to lanes of 32 bits.
+/// One instruction adds pairs of 16-bit words to lanes of 32 bits. The words of a block add up to less
+/// than 2^32.
 #[target_feature(enable = "neon")]
-pub(super) fn neon<const COPY: bool>(src: &[u8], dst: &mut [u8]) -> u64 {
+pub(super) fn neon<const COPY: bool>(src: &[u8], dst: &mut [u8]) -> Sum {
     let mut acc = [vdupq_n_u32(0); 4];
     let (blocks, rest) = src.as_chunks::<64>();
     for (i, block) in blocks.iter().enumerate() {
@@ -35,7 +37,7 @@ pub(super) fn neon<const COPY: bool>(src: &[u8], dst: &mut [u8]) -> u64 {
         *acc = add_pairs(*acc, load(chunk));
     }
     let acc = vaddq_u32(vaddq_u32(acc[0], acc[1]), vaddq_u32(acc[2], acc[3]));
-    u64::from(vaddvq_u32(acc)) + super::super::scalar::sum(tail)
+    Sum::from_le(u64::from(vaddvq_u32(acc)) + scalar::sum(tail))
 }
 
 /// Adds the eight words of `v`, in pairs, to the four lanes.
