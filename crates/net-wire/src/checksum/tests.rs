@@ -77,15 +77,13 @@ fn every_length_and_alignment() {
 /// The largest sums: lanes wrap if they can, also beyond one block.
 #[test]
 fn nothing_overflows() {
-    for len in [
-        4096,
-        65_535,
-        128 * 1024 - 1,
-        128 * 1024,
-        128 * 1024 + 1,
-        500_001,
-    ] {
-        agree(&vec![0xff; len]);
+    const KIB: usize = 1024;
+    let around = |len: usize| [len - 65, len - 1, len, len + 1, len + 64, len + 65];
+    let lens = [around(64 * KIB), around(128 * KIB)].concat();
+    for len in lens.into_iter().chain([4096, 500_001]) {
+        for byte in [0xff, 0x80, 0] {
+            agree(&vec![byte; len]);
+        }
         agree(&noise(len));
     }
     agree(&[]);
@@ -95,23 +93,58 @@ fn nothing_overflows() {
     assert_eq!((many + many).fold(), 0xffff);
 }
 
-/// A copy writes its destination and nothing beside it, wherever in a cache line that begins.
+/// AVX2 estimates a sum by averages that round up. Here each of them does, and by as much as it can:
+/// in every lane, the upper words of eight vectors.
+#[test]
+fn the_estimate_at_its_worst() {
+    const HIGH: [u8; 8] = [0, 1, 1, 2, 1, 2, 2, 3];
+    for low in [0, 0xff] {
+        let vectors = HIGH.map(|high| [low, low, high, 0].repeat(8)).concat();
+        let bytes = vectors.repeat(2 * 64 * 1024 / vectors.len() + 1);
+        for len in [256, 1500, 9000, 64 * 1024, 128 * 1024] {
+            agree(&bytes[..len]);
+            // Copies begin the first block where the destination is aligned.
+            let mut room = vec![0; len + 32];
+            for at in (0..32).step_by(2) {
+                let copied = copy_and_sum(&mut room[at..at + len], &bytes[..len]);
+                assert_eq!(copied.fold(), naive(&bytes[..len]), "{at}+{len}");
+            }
+        }
+    }
+}
+
+/// A copy writes its destination and nothing beside it, wherever in a cache line it begins and its
+/// source does.
 #[test]
 fn a_copy_stays_in_bounds() {
-    let bytes = noise(4001 + 64);
-    let mut room = vec![0xa5; 64 + 64 + 4001 + 64];
-    for len in (0..700).chain([1023, 1024, 1500, 2047, 2048, 2049, 2303, 2304, 2305, 4001]) {
-        for at in 64..128 {
-            // Source and destination lie differently.
-            let src = &bytes[(at * 7 + len) % 64..][..len];
-            let expected = naive(src);
-            for backend in Backend::available() {
-                room.fill(0xa5);
-                let copied = backend.copy_and_sum(&mut room[at..at + len], src);
-                assert_eq!(copied.fold(), expected, "{} {at}+{len}", backend.name());
-                assert!(room[at..at + len] == *src);
-                let mut beside = room[..at].iter().chain(&room[at + len..]);
-                assert!(beside.all(|&b| b == 0xa5), "{} {at}+{len}", backend.name());
+    const LONGEST: usize = 4001;
+    let mut room = vec![0xa5; 64 + 64 + LONGEST + 64];
+    let lens = [
+        1023, 1024, 1500, 2047, 2048, 2049, 2303, 2304, 2305, LONGEST,
+    ];
+    for bytes in [
+        noise(LONGEST + 64),
+        vec![0xff; LONGEST + 64],
+        vec![0x80; LONGEST + 64],
+        vec![0; LONGEST + 64],
+    ] {
+        for len in (0..700).chain(lens) {
+            for at in 64..128 {
+                // Another alignment for each; for another length, others together.
+                let src = &bytes[(at * 7 + len) % 64..][..len];
+                let expected = naive(src);
+                let mut check = |name: &str, copy: &dyn Fn(&mut [u8], &[u8]) -> Sum| {
+                    room.fill(0xa5);
+                    let copied = copy(&mut room[at..at + len], src);
+                    assert_eq!(copied.fold(), expected, "{name} {at}+{len}");
+                    assert!(room[at..at + len] == *src, "{name} {at}+{len}");
+                    let mut beside = room[..at].iter().chain(&room[at + len..]);
+                    assert!(beside.all(|&b| b == 0xa5), "{name} {at}+{len}");
+                };
+                check("dispatch", &copy_and_sum);
+                for backend in Backend::available() {
+                    check(backend.name(), &|dst, src| backend.copy_and_sum(dst, src));
+                }
             }
         }
     }
