@@ -1,49 +1,11 @@
 //! The portable sum: the only one without `std`, the quick path for short inputs, and the oracle of
 //! the vector code.
 
-use super::Sum;
 use super::total::fold64;
 
 /// Inputs up to this many bytes are summed here, whatever the processor: the call of vector code would
 /// cost more than it saves.
 pub(super) const SHORT: usize = 64;
-
-/// Copies `src` to `dst`, as long, and sums it: [`sum`] for inputs that are likely short. A call, so
-/// that [`super::copy_and_sum`] is small where it is used.
-#[inline(never)]
-pub(super) fn copy_and_sum(src: &[u8], dst: &mut [u8]) -> Sum {
-    if src.len() > SHORT || src.len() != dst.len() {
-        return copy_then_sum(src, dst);
-    }
-    // The first and the last so many bytes, which may overlap, are all of them. That is quicker than
-    // the call of memcpy.
-    match src.len() {
-        32.. => copy_ends::<32>(src, dst),
-        16.. => copy_ends::<16>(src, dst),
-        8.. => copy_ends::<8>(src, dst),
-        4.. => copy_ends::<4>(src, dst),
-        2.. => copy_ends::<2>(src, dst),
-        _ => copy_ends::<1>(src, dst),
-    }
-    Sum::from_le(sum(src))
-}
-
-/// Apart, for the sake of the registers that its calls need.
-#[inline(never)]
-fn copy_then_sum(src: &[u8], dst: &mut [u8]) -> Sum {
-    dst.copy_from_slice(src);
-    Sum::from_le(sum(src))
-}
-
-#[inline(always)]
-fn copy_ends<const N: usize>(src: &[u8], dst: &mut [u8]) {
-    if let (Some(dst), Some(src)) = (dst.first_chunk_mut::<N>(), src.first_chunk()) {
-        *dst = *src;
-    }
-    if let (Some(dst), Some(src)) = (dst.last_chunk_mut::<N>(), src.last_chunk()) {
-        *dst = *src;
-    }
-}
 
 /// The sum of the 16-bit little-endian words of `bytes`, folded to 32 bits; an odd last byte is a
 /// word's low half.

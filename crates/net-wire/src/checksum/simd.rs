@@ -152,9 +152,10 @@ fn otherwise<const COPY: bool>(src: &[u8], dst: &mut [u8], backend: Backend) -> 
             total += backend.run::<COPY>(block, outs.next().unwrap_or_default());
         }
         total
-    } else if COPY {
-        scalar::copy_and_sum(src, dst)
     } else {
+        if COPY {
+            dst.copy_from_slice(src);
+        }
         Sum::from_le(scalar::sum(src))
     }
 }
