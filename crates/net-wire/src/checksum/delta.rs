@@ -92,7 +92,7 @@ impl Delta {
     /// Two changes at once.
     #[inline]
     pub const fn plus(self, other: Self) -> Self {
-        Self(fold32(self.0 as u32 + other.0 as u32))
+        Self(add(self.0, other.0))
     }
 
     /// The checksum after the change.
@@ -101,7 +101,7 @@ impl Delta {
     /// where equation 2 (RFC 1141) gives 0xFFFF.
     #[inline]
     pub const fn apply(self, checksum: u16) -> u16 {
-        !fold32(!checksum as u32 + self.0 as u32)
+        !add(!checksum, self.0)
     }
 
     /// The UDP checksum after the change: a stored 0 says "none" and stays, a computed 0 is
@@ -121,8 +121,16 @@ impl Delta {
     /// field) after the change.
     #[inline]
     pub const fn apply_partial(self, partial: u16) -> u16 {
-        fold32(partial as u32 + self.0 as u32)
+        add(partial, self.0)
     }
+}
+
+/// The ones'-complement sum of two words: the carry comes in again at the other end, and cannot carry
+/// once more.
+#[inline(always)]
+const fn add(a: u16, b: u16) -> u16 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + carry as u16
 }
 
 /// Folds a sum of at most a few 16-bit words.

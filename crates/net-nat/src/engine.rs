@@ -1,0 +1,340 @@
+//! The engine.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use net_wire::ip_proto;
+
+use crate::address::Endpoint;
+use crate::config::{ConfigError, NatConfig};
+use crate::direction::Direction;
+use crate::event::{Event, SessionView};
+use crate::family::{V4, V6};
+use crate::forward::{Forward, ForwardError};
+use crate::nat::common::{Common, towards};
+use crate::nat::fast::{In, Out};
+use crate::nat::{BATCH, Nat};
+use crate::nptv6::{Nptv6, Outcome};
+use crate::packet::IpPacket;
+use crate::statistics::{Counters, Usage};
+use crate::verdict::{DropReason, Output, Verdict};
+
+/// A network address translator.
+///
+/// It owns its tables and nothing else: packets, time and randomness come in as arguments, and an
+/// engine belongs to one thread at a time. Time is a [`Duration`] since some fixed moment; it never
+/// goes back (an earlier time than the last counts as the last).
+pub struct NatEngine {
+    common: Common,
+    v4: Option<Box<Nat<V4>>>,
+    v6: Option<Box<Nat<V6>>>,
+    prefixes: alloc::vec::Vec<Nptv6>,
+}
+
+impl NatEngine {
+    /// An engine without sessions.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says what is wrong with the configuration.
+    pub fn new(mut config: NatConfig) -> Result<Self, ConfigError> {
+        config.check()?;
+        let (ipv4, ipv6) = (config.ipv4.take(), config.ipv6.take());
+        let prefixes = core::mem::take(&mut config.nptv6);
+        let common = Common::new(config);
+        let v4 = ipv4.map(|family| Nat::new(&family, &common)).transpose()?;
+        let v6 = ipv6.map(|family| Nat::new(&family, &common)).transpose()?;
+        Ok(Self {
+            v4: v4.map(Box::new),
+            v6: v6.map(Box::new),
+            common,
+            prefixes,
+        })
+    }
+
+    /// Translates one packet where it lies.
+    ///
+    /// For many packets [`Self::translate_batch`] is faster.
+    #[inline]
+    pub fn translate<P: IpPacket + ?Sized>(
+        &mut self,
+        packet: &mut P,
+        direction: Direction,
+        now: Duration,
+    ) -> Verdict {
+        self.common.advance(now);
+        self.translate_now(packet, direction)
+    }
+
+    #[inline]
+    fn translate_now<P: IpPacket + ?Sized>(
+        &mut self,
+        packet: &mut P,
+        direction: Direction,
+    ) -> Verdict {
+        match packet.head().first().map(|b| b >> 4) {
+            Some(4) => match &mut self.v4 {
+                Some(v4) => match direction {
+                    Direction::Outbound => v4.one::<Out, P>(&mut self.common, packet),
+                    Direction::Inbound => v4.one::<In, P>(&mut self.common, packet),
+                },
+                None => self.common.refuse(DropReason::Unsupported),
+            },
+            Some(6) => self.translate_v6(packet, direction),
+            _ => self.common.refuse(DropReason::Malformed),
+        }
+    }
+
+    fn translate_v6<P: IpPacket + ?Sized>(
+        &mut self,
+        packet: &mut P,
+        direction: Direction,
+    ) -> Verdict {
+        for prefix in &self.prefixes {
+            match prefix.translate(packet.head_mut(), direction) {
+                Ok(Outcome::NotMine) => {}
+                Ok(outcome) => {
+                    packet.changed();
+                    let counters = &mut self.common.counters;
+                    return Verdict::Translated(match (outcome, direction) {
+                        (Outcome::Hairpin, _) => {
+                            counters.hairpinned += 1;
+                            crate::Side::Inside
+                        }
+                        (_, Direction::Outbound) => {
+                            counters.outbound += 1;
+                            towards(direction)
+                        }
+                        (_, Direction::Inbound) => {
+                            counters.inbound += 1;
+                            towards(direction)
+                        }
+                    });
+                }
+                Err(_) => return self.common.refuse(DropReason::Unsupported),
+            }
+        }
+        match &mut self.v6 {
+            Some(v6) => match direction {
+                Direction::Outbound => v6.one::<Out, P>(&mut self.common, packet),
+                Direction::Inbound => v6.one::<In, P>(&mut self.common, packet),
+            },
+            None => self.common.refuse(DropReason::Unsupported),
+        }
+    }
+
+    /// Translates many packets of one direction where they lie, in order; `verdicts` are what becomes
+    /// of each.
+    ///
+    /// # Panics
+    /// If there are not as many verdicts as packets.
+    pub fn translate_batch<P: IpPacket>(
+        &mut self,
+        packets: &mut [P],
+        direction: Direction,
+        now: Duration,
+        verdicts: &mut [Verdict],
+    ) {
+        assert_eq!(packets.len(), verdicts.len(), "one verdict for each packet");
+        self.common.advance(now);
+        for (packets, verdicts) in packets.chunks_mut(BATCH).zip(verdicts.chunks_mut(BATCH)) {
+            let others = match &mut self.v4 {
+                Some(v4) => match direction {
+                    Direction::Outbound => v4.batch::<Out, P>(&mut self.common, packets, verdicts),
+                    Direction::Inbound => v4.batch::<In, P>(&mut self.common, packets, verdicts),
+                },
+                None => packets.len(),
+            };
+            if others == 0 {
+                continue;
+            }
+            for (packet, verdict) in packets.iter_mut().zip(verdicts) {
+                let version = packet.head().first().map(|b| b >> 4);
+                if self.v4.is_none() || version != Some(4) {
+                    *verdict = self.translate_now(packet, direction);
+                }
+            }
+        }
+    }
+
+    /// Ends everything whose time is over and sends what has become due; returns how many records
+    /// it looked at.
+    ///
+    /// New sessions do a part of this work themselves, so that nothing depends on how often it is
+    /// called; but ports come free and answers are sent no earlier than it is.
+    pub fn expire(&mut self, now: Duration) -> usize {
+        self.expire_some(now, usize::MAX)
+    }
+
+    /// As [`Self::expire`], but looks at `budget` records of each family at the most: about 100 ns
+    /// each.
+    pub fn expire_some(&mut self, now: Duration, budget: usize) -> usize {
+        self.common.advance(now);
+        let common = &mut self.common;
+        let mut looked = 0;
+        if let Some(v4) = &mut self.v4 {
+            looked += v4.expire_some(common, budget);
+            v4.answer_unsolicited(common);
+            v4.expire_fragments(common);
+        }
+        if let Some(v6) = &mut self.v6 {
+            looked += v6.expire_some(common, budget);
+            v6.answer_unsolicited(common);
+            v6.expire_fragments(common);
+        }
+        looked
+    }
+
+    /// When [`Self::expire`] next has something to do, if nothing else happens; it may turn out to
+    /// be less than that.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let v4 = self.v4.as_ref().and_then(|nat| nat.next_deadline());
+        let v6 = self.v6.as_ref().and_then(|nat| nat.next_deadline());
+        v4.into_iter().chain(v6).min()
+    }
+
+    /// The next packet that the engine made or kept, to be sent.
+    pub fn next_output(&mut self) -> Option<Output> {
+        self.common.outputs.pop_front()
+    }
+
+    /// Publishes an inside endpoint at an outside one.
+    ///
+    /// # Errors
+    /// [`ForwardError`]; nothing has changed then.
+    pub fn add_forward(&mut self, forward: Forward) -> Result<(), ForwardError> {
+        let Forward {
+            protocol,
+            outside,
+            inside,
+        } = forward;
+        let with_ports = matches!(protocol, ip_proto::TCP | ip_proto::UDP);
+        if with_ports != (outside.port != 0) || with_ports != (inside.port != 0) {
+            return Err(ForwardError::Ports);
+        }
+        let common = &mut self.common;
+        match (outside.addr, inside.addr) {
+            (IpAddr::V4(o), IpAddr::V4(i)) => {
+                let v4 = self.v4.as_mut().ok_or(ForwardError::Family)?;
+                let (o, i) = (
+                    Endpoint::new(o, outside.port),
+                    Endpoint::new(i, inside.port),
+                );
+                v4.add_forward(common, protocol, o, i)
+            }
+            (IpAddr::V6(o), IpAddr::V6(i)) => {
+                let v6 = self.v6.as_mut().ok_or(ForwardError::Family)?;
+                let (o, i) = (
+                    Endpoint::new(o, outside.port),
+                    Endpoint::new(i, inside.port),
+                );
+                v6.add_forward(common, protocol, o, i)
+            }
+            _ => Err(ForwardError::Family),
+        }
+    }
+
+    /// Takes a forward back: nobody new comes in by it. Its sessions go on until they end; to end
+    /// them at once, [`Self::close_sessions`].
+    ///
+    /// # Errors
+    /// [`ForwardError::NotThere`].
+    pub fn remove_forward(
+        &mut self,
+        protocol: u8,
+        outside: Endpoint<IpAddr>,
+    ) -> Result<(), ForwardError> {
+        let common = &mut self.common;
+        match outside.addr {
+            IpAddr::V4(addr) => {
+                let v4 = self.v4.as_mut().ok_or(ForwardError::NotThere)?;
+                v4.remove_forward(common, protocol, Endpoint::new(addr, outside.port))
+            }
+            IpAddr::V6(addr) => {
+                let v6 = self.v6.as_mut().ok_or(ForwardError::NotThere)?;
+                v6.remove_forward(common, protocol, Endpoint::new(addr, outside.port))
+            }
+        }
+    }
+
+    /// The forwards, in no order.
+    pub fn forwards(&self) -> impl Iterator<Item = Forward> {
+        fn forward<A: Into<IpAddr>>(
+            (protocol, outside, inside): (u8, Endpoint<A>, Endpoint<A>),
+        ) -> Forward {
+            Forward {
+                protocol,
+                outside: Endpoint::new(outside.addr.into(), outside.port),
+                inside: Endpoint::new(inside.addr.into(), inside.port),
+            }
+        }
+        let v4 = self.v4.iter().flat_map(|nat| nat.forwards().map(forward));
+        let v6 = self.v6.iter().flat_map(|nat| nat.forwards().map(forward));
+        v4.chain(v6)
+    }
+
+    /// The sessions that are alive, in no order. Takes time in proportion to the most there ever
+    /// were.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionView> {
+        let tick = self.common.tick;
+        let v4 = self.v4.iter().flat_map(move |nat| nat.sessions(tick));
+        let v6 = self.v6.iter().flat_map(move |nat| nat.sessions(tick));
+        v4.chain(v6)
+    }
+
+    /// Ends the sessions of which `which` says so, and returns how many those were. Takes time in
+    /// proportion to the most there ever were.
+    pub fn close_sessions(&mut self, mut which: impl FnMut(&SessionView) -> bool) -> usize {
+        let common = &mut self.common;
+        let v4 = self
+            .v4
+            .as_mut()
+            .map(|nat| nat.close_where(common, &mut which));
+        let v6 = self
+            .v6
+            .as_mut()
+            .map(|nat| nat.close_where(common, &mut which));
+        v4.unwrap_or(0) + v6.unwrap_or(0)
+    }
+
+    /// Calls `observer` with every event from now on, in place of an earlier one.
+    pub fn observe(&mut self, observer: impl FnMut(&Event) + Send + 'static) {
+        self.common.observer = Some(Box::new(observer));
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.common.counters
+    }
+
+    /// How full the tables are.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        if let Some(v4) = &self.v4 {
+            v4.usage(&mut usage);
+        }
+        if let Some(v6) = &self.v6 {
+            v6.usage(&mut usage);
+        }
+        usage
+    }
+
+    /// Looks whether all tables agree; for tests. Takes long.
+    ///
+    /// # Errors
+    /// What is wrong.
+    #[doc(hidden)]
+    pub fn validate(&self) -> Result<(), String> {
+        if let Some(v4) = &self.v4 {
+            v4.validate(&self.common)?;
+        }
+        if let Some(v6) = &self.v6 {
+            v6.validate(&self.common)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! The outside addresses, and who has which of their ports.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+use siphasher::sip::SipHasher13;
+
+use crate::address::Address;
+use crate::config::{FamilyConfig, Shard};
+use crate::hash::{Keyed, Random};
+use crate::ports::{PortRange, PortTable};
+
+/// Protocols with a space of ports of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    Tcp = 0,
+    Udp = 1,
+    Icmp = 2,
+}
+
+/// One outside address.
+struct External<A> {
+    addr: A,
+    /// The inside host that has it for itself, and whether anybody may begin.
+    own: Option<(A, bool)>,
+    /// Hosts that share it.
+    hosts: u32,
+    /// Made when the first port is needed.
+    ports: [Option<Box<PortTable>>; 3],
+}
+
+/// All outside addresses of a family.
+pub(crate) struct Externals<A> {
+    list: Vec<External<A>>,
+    by_addr: HashMap<A, u16, Keyed>,
+    /// Shared ones: the first so many of the list.
+    shared: u16,
+    own_of: HashMap<A, u16, Keyed>,
+    /// Mappings of other protocols, by protocol and address.
+    other: HashMap<(u8, u16), u32, Keyed>,
+    shard: Shard,
+    parity: bool,
+}
+
+impl<A: Address> Externals<A> {
+    pub(crate) fn new(
+        config: &FamilyConfig<A>,
+        shard: Shard,
+        parity: bool,
+        seed: &[u8; 16],
+    ) -> Self {
+        let keyed = Keyed(SipHasher13::new_with_key(seed));
+        let mut externals = Self {
+            list: Vec::new(),
+            by_addr: HashMap::with_hasher(keyed.clone()),
+            shared: config.outside.len() as u16,
+            own_of: HashMap::with_hasher(keyed.clone()),
+            other: HashMap::with_hasher(keyed),
+            shard,
+            parity,
+        };
+        for &addr in &config.outside {
+            externals.add(addr, None);
+        }
+        for pair in &config.one_to_one {
+            let number = externals.add(pair.outside, Some((pair.inside, pair.open)));
+            externals.own_of.insert(pair.inside, number);
+        }
+        externals
+    }
+
+    fn add(&mut self, addr: A, own: Option<(A, bool)>) -> u16 {
+        // The configuration was checked: there are fewer than 65,536.
+        let number = self.list.len() as u16;
+        self.by_addr.insert(addr, number);
+        self.list.push(External {
+            addr,
+            own,
+            hosts: 0,
+            ports: [None, None, None],
+        });
+        number
+    }
+
+    #[inline]
+    pub(crate) fn number(&self, addr: A) -> Option<u16> {
+        // Nearly always there is one, and a comparison is cheaper than a hash.
+        match self.list.first() {
+            Some(first) if first.addr == addr => Some(0),
+            _ if self.list.len() <= 1 => None,
+            _ => self.by_addr.get(&addr).copied(),
+        }
+    }
+
+    pub(crate) fn addr(&self, number: u16) -> Option<A> {
+        self.list.get(usize::from(number)).map(|e| e.addr)
+    }
+
+    /// The host that has the address for itself.
+    pub(crate) fn owner(&self, number: u16) -> Option<(A, bool)> {
+        self.list.get(usize::from(number))?.own
+    }
+
+    /// The address for a new host: its own, or the shared one with the fewest hosts.
+    pub(crate) fn assign(&mut self, host: A) -> Option<u16> {
+        let number = match self.own_of.get(&host) {
+            Some(&number) => number,
+            None => {
+                let shared = self.list.iter().take(usize::from(self.shared));
+                let least = shared.enumerate().min_by_key(|(_, e)| e.hosts)?;
+                least.0 as u16
+            }
+        };
+        self.list.get_mut(usize::from(number))?.hosts += 1;
+        Some(number)
+    }
+
+    /// A host has gone.
+    pub(crate) fn unassign(&mut self, number: u16) {
+        if let Some(external) = self.list.get_mut(usize::from(number)) {
+            external.hosts = external.hosts.saturating_sub(1);
+        }
+    }
+
+    /// The mapping of a port.
+    #[inline]
+    pub(crate) fn mapping(
+        &self,
+        space: Option<Space>,
+        protocol: u8,
+        number: u16,
+        port: u16,
+    ) -> Option<u32> {
+        match space {
+            Some(space) => {
+                let external = self.list.get(usize::from(number))?;
+                external.ports[space as usize].as_ref()?.owner(port)
+            }
+            None => self.other.get(&(protocol, number)).copied(),
+        }
+    }
+
+    /// A port for a new mapping of `inside_port`; it is not taken yet.
+    ///
+    /// A host with an address of its own keeps its port. Otherwise the port is random, within the
+    /// class (RFC 4787, REQ-3a) and the shard.
+    pub(crate) fn choose(
+        &mut self,
+        space: Option<Space>,
+        protocol: u8,
+        number: u16,
+        inside_port: u16,
+        random: &mut Random,
+    ) -> Option<u16> {
+        let Some(space) = space else {
+            return (!self.other.contains_key(&(protocol, number))).then_some(0);
+        };
+        let (shard, parity) = (self.shard, self.parity);
+        let external = self.list.get(usize::from(number))?;
+        let own = external.own.is_some();
+        let ports = self.table(space, number)?;
+        if own {
+            return ports.is_free(inside_port).then_some(inside_port);
+        }
+        let range = class(space, inside_port).share(shard.number, shard.count);
+        let parity = (parity && space != Space::Icmp).then_some(inside_port);
+        ports.choose(range, parity, random)
+    }
+
+    fn table(&mut self, space: Space, number: u16) -> Option<&mut PortTable> {
+        let external = self.list.get_mut(usize::from(number))?;
+        let ports = &mut external.ports[space as usize];
+        if ports.is_none() {
+            *ports = Some(Box::new(PortTable::new()?));
+        }
+        ports.as_deref_mut()
+    }
+
+    /// Whether the port can be had for a forward.
+    pub(crate) fn is_free(
+        &mut self,
+        space: Option<Space>,
+        protocol: u8,
+        number: u16,
+        port: u16,
+    ) -> bool {
+        match space {
+            Some(space) => self.table(space, number).is_some_and(|t| t.is_free(port)),
+            None => !self.other.contains_key(&(protocol, number)),
+        }
+    }
+
+    /// Gives a port to a mapping.
+    pub(crate) fn take(
+        &mut self,
+        space: Option<Space>,
+        protocol: u8,
+        number: u16,
+        port: u16,
+        mapping: u32,
+    ) {
+        match space {
+            Some(space) => {
+                if let Some(ports) = self.table(space, number) {
+                    ports.take(port, mapping);
+                }
+            }
+            None => {
+                self.other.insert((protocol, number), mapping);
+            }
+        }
+    }
+
+    /// Keeps a port for another shard's forward.
+    pub(crate) fn reserve(&mut self, space: Space, number: u16, port: u16) {
+        if let Some(ports) = self.table(space, number) {
+            ports.reserve(port);
+        }
+    }
+
+    /// Takes a port back.
+    pub(crate) fn release(&mut self, space: Option<Space>, protocol: u8, number: u16, port: u16) {
+        match space {
+            Some(space) => {
+                if let Some(ports) = self.table(space, number) {
+                    ports.release(port);
+                }
+            }
+            None => {
+                self.other.remove(&(protocol, number));
+            }
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let tables = self.list.iter().flat_map(|e| e.ports.iter().flatten());
+        tables.map(|t| t.bytes()).sum()
+    }
+
+    pub(crate) fn is_consistent(&self) -> bool {
+        let mut tables = self.list.iter().flat_map(|e| e.ports.iter().flatten());
+        tables.all(|t| t.is_consistent())
+    }
+}
+
+/// The ports an inside port may be mapped to: those of its class (RFC 4787, REQ-3a). Identifiers of
+/// queries have no classes.
+pub(crate) fn class(space: Space, inside_port: u16) -> PortRange {
+    let (first, last) = match space {
+        Space::Icmp => (0, u16::MAX),
+        Space::Tcp | Space::Udp if inside_port < 1024 => (1, 1023),
+        Space::Tcp | Space::Udp => (1024, u16::MAX),
+    };
+    PortRange { first, last }
+}

@@ -1,0 +1,149 @@
+//! Sessions and mappings go.
+
+use core::time::Duration;
+
+use super::Nat;
+use super::common::Common;
+use super::open::behaviour;
+use crate::config::Dependence;
+use crate::direction::Direction;
+use crate::event::Event;
+use crate::family::Family;
+use crate::mapping::space;
+use crate::session::Timer;
+use crate::wheel::Due;
+
+impl<F: Family> Nat<F> {
+    /// Ends what is over, looking at no more than `budget` records; returns how many it looked at.
+    pub(crate) fn expire_some(&mut self, common: &mut Common, budget: usize) -> usize {
+        let mut looked = 0;
+        while looked < budget {
+            match self.wheel.step(&mut self.sessions, common.tick) {
+                Due::Nothing => break,
+                Due::Moved => {}
+                Due::Expired(number) => self.remove(common, number),
+            }
+            looked += 1;
+        }
+        while looked < budget {
+            match self.resting.step(&mut self.mappings.slab, common.tick) {
+                Due::Nothing => break,
+                Due::Moved => {}
+                Due::Expired(mapping) => self.unmap(common, mapping),
+            }
+            looked += 1;
+        }
+        looked
+    }
+
+    /// Gives up fragments whose time is over.
+    pub(crate) fn expire_fragments(&mut self, common: &Common) {
+        self.fragments.expire(common.now);
+    }
+
+    /// When [`Self::expire_some`] or an answer may next be due.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        let ticks = [self.wheel.next(), self.resting.next()];
+        let ticks = ticks.into_iter().flatten();
+        let records = ticks.map(|tick| Duration::from_secs(tick.into()));
+        records.chain(self.next_answer()).min()
+    }
+
+    /// A session keeps another time from now on.
+    #[cold]
+    pub(super) fn retime(&mut self, common: &Common, number: u32, timer: Timer) {
+        self.wheel.unlink(&mut self.sessions, number);
+        if let Some(session) = self.sessions.get_mut(number) {
+            session.set_timer(timer);
+            session.expires = common.deadline(timer as usize);
+        }
+        self.wheel.link(&mut self.sessions, number);
+    }
+
+    /// Ends a session.
+    pub(super) fn close(&mut self, common: &mut Common, number: u32) {
+        self.wheel.unlink(&mut self.sessions, number);
+        self.remove(common, number);
+    }
+
+    /// Ends a session that is out of the wheel.
+    fn remove(&mut self, common: &mut Common, number: u32) {
+        if common.observer.is_some() {
+            self.report(common, number, Event::Closed);
+        }
+        let Some(session) = self.sessions.get_mut(number) else {
+            return;
+        };
+        let (protocol, mapping, remote) = (session.protocol, session.mapping, session.remote());
+        let ends = [
+            (Direction::Outbound, session.inside()),
+            (Direction::Inbound, session.outside()),
+        ];
+        session.protocol = 0;
+        for (direction, local) in ends {
+            let hash = common.keys.flow(direction as u8, protocol, local, remote);
+            self.index.remove(hash, number);
+        }
+        self.sessions.give(number);
+        common.counters.closed += 1;
+        if behaviour(common, protocol).filtering == Dependence::AddressDependent
+            && let Some(contacts) = &mut self.contacts
+        {
+            contacts.remove(&common.keys, mapping, remote.addr);
+        }
+        let Some(record) = self.mappings.slab.get_mut(mapping) else {
+            return;
+        };
+        record.sessions = record.sessions.saturating_sub(1);
+        if let Some(host) = self.hosts.get_mut(record.host) {
+            host.sessions = host.sessions.saturating_sub(1);
+        }
+        self.rest_if_idle(common, mapping);
+    }
+
+    /// A mapping without sessions keeps its port for a while, so that nobody else gets what is
+    /// still on its way to it (RFC 6888, REQ-8).
+    pub(super) fn rest_if_idle(&mut self, common: &mut Common, mapping: u32) {
+        let Some(record) = self.mappings.slab.get_mut(mapping) else {
+            return;
+        };
+        if record.sessions > 0 || record.is_forward() || record.is_resting() {
+            return;
+        }
+        if common.hold == 0 {
+            self.unmap(common, mapping);
+            return;
+        }
+        record.set_resting(true);
+        record.expires = common.tick.saturating_add(common.hold);
+        self.resting.link(&mut self.mappings.slab, mapping);
+    }
+
+    /// Ends a mapping that has no sessions and is out of the wheel.
+    pub(super) fn unmap(&mut self, common: &Common, mapping: u32) {
+        let Some(record) = self.mappings.slab.get(mapping).copied() else {
+            return;
+        };
+        self.externals.release(
+            space(record.protocol),
+            record.protocol,
+            record.external,
+            record.outside_port,
+        );
+        self.mappings.remove(mapping, &common.keys);
+        if let Some(host) = self.hosts.get_mut(record.host) {
+            host.mappings = host.mappings.saturating_sub(1);
+            if host.mappings == 0 {
+                self.forget(record.host);
+            }
+        }
+    }
+
+    /// Forgets a host without mappings.
+    pub(super) fn forget(&mut self, number: u32) {
+        if let Some(host) = self.hosts.get(number) {
+            self.externals.unassign(host.external);
+            self.hosts.remove(number);
+        }
+    }
+}

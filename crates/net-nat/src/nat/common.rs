@@ -1,0 +1,128 @@
+//! What both families share: configuration, time, randomness, counters, and what is to be sent.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use crate::config::{NatConfig, NoResources};
+use crate::direction::Direction;
+use crate::event::Observer;
+use crate::fragment::Ipv4Id;
+use crate::hash::{Keys, Random};
+use crate::rate::TokenBucket;
+use crate::session::{TIMERS, Timer};
+use crate::statistics::Counters;
+use crate::verdict::{DropReason, Output, Side, Verdict};
+
+/// The part of an engine that is not of one family.
+pub(crate) struct Common {
+    pub(crate) config: NatConfig,
+    pub(crate) keys: Keys,
+    pub(crate) random: Random,
+    /// By [`Timer`], in seconds.
+    pub(crate) timeouts: [u32; TIMERS],
+    /// How long a port rests, in seconds.
+    pub(crate) hold: u32,
+    /// Longest packet towards each [`Side`], in bytes.
+    pub(crate) mtu: [u32; 2],
+    /// The latest time the caller has named, and its whole seconds.
+    pub(crate) now: Duration,
+    pub(crate) tick: u32,
+    pub(crate) counters: Counters,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) errors: TokenBucket,
+    pub(crate) ids: Ipv4Id,
+    pub(crate) observer: Option<Observer>,
+}
+
+impl Common {
+    /// The configuration has been checked.
+    pub(crate) fn new(config: NatConfig) -> Self {
+        let seconds = |time: Duration| time.as_secs() as u32;
+        let t = &config.timeouts;
+        let mut timeouts = [0; TIMERS];
+        for timer in Timer::ALL {
+            timeouts[timer as usize] = seconds(match timer {
+                Timer::Udp => t.udp,
+                Timer::UdpShort => t.udp_short,
+                Timer::TcpOpening => t.tcp_opening,
+                Timer::TcpEstablished => t.tcp_established,
+                Timer::TcpClosing => t.tcp_closing,
+                Timer::Icmp => t.icmp,
+                Timer::Other => t.other,
+            });
+        }
+        let rate = config.limits.icmp_per_second;
+        Self {
+            keys: Keys::new(&config.seed),
+            random: Random::new(&config.seed),
+            timeouts,
+            hold: seconds(t.port_hold),
+            mtu: config.mtu.map(|mtu| if mtu == 0 { u32::MAX } else { mtu }),
+            now: Duration::ZERO,
+            tick: 0,
+            counters: Counters::default(),
+            outputs: VecDeque::new(),
+            errors: TokenBucket::new(rate, rate),
+            ids: Ipv4Id::new(&config.seed, config.shard.number, config.shard.count),
+            observer: None,
+            config,
+        }
+    }
+
+    /// Time goes on; a step back is ignored.
+    #[inline]
+    pub(crate) fn advance(&mut self, now: Duration) {
+        if now > self.now {
+            self.now = now;
+            self.tick = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// The last second in which something that begins now and is granted `seconds` is alive.
+    #[inline(always)]
+    pub(crate) fn deadline(&self, timer: usize) -> u32 {
+        self.tick
+            .saturating_add(self.timeouts[timer & (TIMERS - 1)])
+    }
+
+    /// Counts a packet that goes no further.
+    #[cold]
+    pub(crate) fn refuse(&mut self, reason: DropReason) -> Verdict {
+        self.counters.drops[reason as usize] += 1;
+        Verdict::Drop(reason)
+    }
+
+    /// Puts a packet among those to be fetched; false if there are too many.
+    pub(crate) fn send(&mut self, side: Side, packet: alloc::vec::Vec<u8>) -> bool {
+        if self.outputs.len() >= self.config.limits.outputs {
+            self.counters.outputs_lost += 1;
+            return false;
+        }
+        self.outputs.push_back(Output { side, packet });
+        true
+    }
+
+    /// Whether one more ICMP error may be sent now (RFC 5508, REQ-10d).
+    pub(crate) fn may_complain(&mut self) -> bool {
+        self.errors.take(self.now)
+    }
+
+    /// Which kind of error says that there was no room, if any does.
+    pub(crate) fn no_resources(&self) -> Option<crate::icmp::build::ErrorKind> {
+        use crate::icmp::build::ErrorKind;
+        match self.config.no_resources {
+            NoResources::Silent => None,
+            NoResources::Prohibited => Some(ErrorKind::AdminProhibited),
+            NoResources::HostUnreachable => Some(ErrorKind::HostUnreachable),
+        }
+    }
+}
+
+/// The side a packet of this direction goes to.
+#[inline(always)]
+pub(crate) const fn towards(direction: Direction) -> Side {
+    match direction {
+        Direction::Outbound => Side::Outside,
+        Direction::Inbound => Side::Inside,
+    }
+}

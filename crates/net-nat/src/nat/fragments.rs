@@ -1,0 +1,140 @@
+//! Packets in pieces: the first piece is translated as a packet is and says what becomes of the
+//! others.
+
+use net_wire::checksum::Delta;
+
+use super::Nat;
+use super::common::Common;
+use crate::direction::Direction;
+use crate::family::{Family, Header};
+use crate::fragment::{FragmentKey, Kind, Later, Piece};
+use crate::packet::IpPacket;
+use crate::rewrite::{End, rewrite_addr};
+use crate::verdict::{DropReason, Side, Verdict};
+
+/// Whoever is outside shares one account of fragments.
+const STRANGERS: u32 = u32::MAX;
+/// So do inside hosts without a session.
+const NEWCOMERS: u32 = u32::MAX - 1;
+
+/// What becomes of the pieces of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Translation<A> {
+    pub(super) end: End,
+    pub(super) to: A,
+    pub(super) l3: Delta,
+    /// The identification under the outside address.
+    pub(super) id: Option<u16>,
+    pub(super) side: Side,
+}
+
+impl<F: Family> Nat<F> {
+    fn piece(
+        &mut self,
+        head: &[u8],
+        direction: Direction,
+    ) -> Result<(FragmentKey<F::Addr>, Piece, Kind), DropReason> {
+        let (key, piece) = F::piece(head, direction).ok_or(DropReason::Malformed)?;
+        let kind = self.fragments.check(&piece);
+        Ok((key, piece, kind.map_err(|_| DropReason::Fragment)?))
+    }
+
+    /// The first piece of a datagram, whose session was found; it is about to be rewritten.
+    pub(super) fn head_fragment<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        direction: Direction,
+        owner: u32,
+        mut translation: Translation<F::Addr>,
+        hairpin: bool,
+    ) -> Result<(), Verdict> {
+        let (key, piece, _) = self
+            .piece(packet.head(), direction)
+            .map_err(|reason| common.refuse(reason))?;
+        if direction == Direction::Outbound {
+            // Sent twice, it keeps the identification it got.
+            let before = self.fragments.translation(&key, common.now);
+            translation.id = match before {
+                Some(before) => before.id,
+                None => F::new_id(packet.head(), translation.to, &mut common.ids),
+            };
+        }
+        let mut released = alloc::vec::Vec::new();
+        self.fragments
+            .first(key, &piece, owner, translation, common.now, &mut |held| {
+                released.push(held);
+            })
+            .map_err(|_| common.refuse(DropReason::Fragment))?;
+        if let Some(id) = translation.id {
+            F::set_id(packet.head_mut(), id);
+        }
+        for mut held in released {
+            Self::rewrite_tail(&mut held, &translation);
+            if hairpin {
+                // What waits for its second translation goes the way all packets go.
+                if let Ok(header) = F::parse(&held, held.len(), Direction::Inbound)
+                    && let Verdict::Translated(side) =
+                        self.tail(common, &mut held, &header, Direction::Inbound)
+                {
+                    common.send(side, held);
+                }
+            } else {
+                common.send(translation.side, held);
+            }
+        }
+        Ok(())
+    }
+
+    /// A piece without a transport header.
+    pub(super) fn tail<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        header: &Header<F::Addr>,
+        direction: Direction,
+    ) -> Verdict {
+        let (key, piece, _) = match self.piece(packet.head(), direction) {
+            Ok(piece) => piece,
+            Err(reason) => return common.refuse(reason),
+        };
+        let owner = match direction {
+            Direction::Inbound => STRANGERS,
+            Direction::Outbound => self.hosts.find(header.src.addr).unwrap_or(NEWCOMERS),
+        };
+        let mut copy = alloc::vec::Vec::new();
+        let whole = if packet.head().len() >= header.end {
+            packet.head().get(..header.end).unwrap_or_default()
+        } else {
+            packet.copy_to(&mut copy);
+            copy.truncate(header.end);
+            &copy
+        };
+        match self.fragments.later(key, &piece, owner, whole, common.now) {
+            Later::Translate(translation) => {
+                Self::rewrite_tail(packet.head_mut(), &translation);
+                match direction {
+                    Direction::Outbound => common.counters.outbound += 1,
+                    Direction::Inbound => common.counters.inbound += 1,
+                }
+                if direction == Direction::Outbound && translation.side == Side::Inside {
+                    let head = packet.head();
+                    return match F::parse(head, packet.total_len(), Direction::Inbound) {
+                        Ok(header) => self.tail(common, packet, &header, Direction::Inbound),
+                        Err(reason) => common.refuse(reason),
+                    };
+                }
+                Verdict::Translated(translation.side)
+            }
+            Later::Held => Verdict::Hold,
+            Later::Dropped(_) => common.refuse(DropReason::Fragment),
+        }
+    }
+
+    fn rewrite_tail(head: &mut [u8], translation: &Translation<F::Addr>) {
+        rewrite_addr::<F>(head, translation.end, translation.to, translation.l3);
+        if let Some(id) = translation.id {
+            F::set_id(head, id);
+        }
+    }
+}

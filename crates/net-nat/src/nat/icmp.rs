@@ -1,0 +1,181 @@
+//! ICMP errors: translated with the packet they quote, and made.
+
+use super::Nat;
+use super::common::Common;
+use crate::address::Endpoint;
+use crate::direction::Direction;
+use crate::family::Family;
+use crate::icmp::build::ErrorKind;
+use crate::icmp::error::{Quote, Reason};
+use crate::icmp::rewrite::Rewrite;
+use crate::packet::IpPacket;
+use crate::verdict::{DropReason, Side, Verdict};
+
+impl From<Reason> for DropReason {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::BadChecksum | Reason::BadQuotedChecksum => Self::Checksum,
+            Reason::Truncated | Reason::Malformed => Self::Malformed,
+            Reason::Fragment | Reason::QuotedFragment => Self::Fragment,
+            Reason::NotAnError
+            | Reason::QuotedNotQuery
+            | Reason::SourceQuench
+            | Reason::Redirect => Self::UnrelatedIcmp,
+        }
+    }
+}
+
+impl<F: Family> Nat<F> {
+    /// An error from the outside about a packet that left (RFC 5508, REQ-4).
+    pub(super) fn error_inbound<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+    ) -> Verdict {
+        self.error(common, packet, Direction::Inbound)
+    }
+
+    /// An error from the inside about a packet that came in (RFC 5508, REQ-5).
+    pub(super) fn error_outbound<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+    ) -> Verdict {
+        self.error(common, packet, Direction::Outbound)
+    }
+
+    /// An error is as a rule short and lies in one piece. Where it does not, it is put together, and
+    /// what the translation changed in it goes back where it was.
+    fn error<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        direction: Direction,
+    ) -> Verdict {
+        let total = packet.total_len();
+        if packet.head().len() >= total {
+            return self.error_whole(common, packet.head_mut(), direction);
+        }
+        let mut whole = alloc::vec::Vec::new();
+        packet.copy_to(&mut whole);
+        let before = whole.clone();
+        let verdict = self.error_whole(common, &mut whole, direction);
+        let head = packet.head_mut();
+        if whole.get(head.len()..) != before.get(head.len()..) {
+            // Options upon options: a quote that far back is not worth a special way.
+            return common.refuse(DropReason::Unsupported);
+        }
+        if let Some(front) = whole.get(..head.len()) {
+            head.copy_from_slice(front);
+        }
+        verdict
+    }
+
+    fn error_whole(
+        &mut self,
+        common: &mut Common,
+        packet: &mut [u8],
+        direction: Direction,
+    ) -> Verdict {
+        let quote = match F::quote(packet) {
+            Ok(quote) => quote,
+            Err(reason) => return common.refuse(reason.into()),
+        };
+        // The quoted packet went the other way: its source was on the side the error goes to.
+        let Some(number) = self.quoted_session(common, &quote, direction) else {
+            return common.refuse(DropReason::UnrelatedIcmp);
+        };
+        let Some(session) = self.sessions.get(number).copied() else {
+            return common.refuse(DropReason::UnrelatedIcmp);
+        };
+        let (inside, outside) = (session.inside(), session.outside());
+        // An identifier belongs to the querier, which may be either end of the quoted packet.
+        let id_of = |ours: Endpoint<F::Addr>, theirs: Endpoint<F::Addr>| {
+            (quote.protocol == F::ICMP).then_some(Endpoint::new(theirs.addr, ours.port))
+        };
+        let what = match direction {
+            Direction::Inbound => Rewrite {
+                src: Some(inside),
+                dst: id_of(inside, quote.dst),
+                outer_src: None,
+                outer_dst: Some(inside.addr),
+            },
+            Direction::Outbound => Rewrite {
+                src: id_of(outside, quote.src),
+                dst: Some(outside),
+                outer_src: Some(outside.addr),
+                outer_dst: None,
+            },
+        };
+        F::rewrite_error(packet, &quote, what);
+        common.counters.errors += 1;
+        if direction == Direction::Outbound && self.externals.number(quote.outer_dst).is_some() {
+            // About a packet of another guest's (RFC 5508, REQ-7).
+            return self.error_whole(common, packet, Direction::Inbound);
+        }
+        Verdict::Translated(super::common::towards(direction))
+    }
+
+    /// The session the quoted packet was of. Looking it up neither refreshes nor ends it (RFC 5508,
+    /// REQ-6).
+    fn quoted_session(
+        &self,
+        common: &Common,
+        quote: &Quote<F::Addr>,
+        direction: Direction,
+    ) -> Option<u32> {
+        let (mut local, mut remote) = match direction {
+            Direction::Inbound => (quote.src, quote.dst),
+            Direction::Outbound => (quote.dst, quote.src),
+        };
+        if quote.protocol == F::ICMP {
+            // The identifier counts as ours, whichever end sent the query.
+            local.port = quote.src.port.max(quote.dst.port);
+            remote.port = 0;
+        }
+        let hash = common
+            .keys
+            .flow(direction as u8, quote.protocol, local, remote);
+        let number = self.index.find(hash, |number| {
+            let session = self.sessions.get(number);
+            session.is_some_and(|s| s.is(direction, quote.protocol, local, remote))
+        })?;
+        let session = self.sessions.get(number)?;
+        let to_sender = match direction {
+            Direction::Inbound => quote.outer_dst == session.outside,
+            Direction::Outbound => quote.outer_dst == session.remote,
+        };
+        (session.expires >= common.tick && to_sender).then_some(number)
+    }
+
+    /// Answers the sender of a packet, which lies in one piece, with an ICMP error. `None` where
+    /// none may be sent.
+    pub(super) fn complain_about(
+        &mut self,
+        common: &mut Common,
+        packet: &[u8],
+        to: Side,
+        kind: ErrorKind,
+    ) -> Option<Verdict> {
+        let header = F::parse(packet, packet.len(), Direction::Outbound).ok()?;
+        // To the outside as the address that was called; to the inside as the outside address the
+        // guest has or would have, since the engine has no address of its own there.
+        let source = match to {
+            Side::Outside => header.dst.addr,
+            Side::Inside => {
+                let host = self.hosts.find(header.src.addr);
+                let host = host.and_then(|n| self.hosts.get(n));
+                self.externals.addr(host.map_or(0, |h| h.external))?
+            }
+        };
+        if !common.may_complain() {
+            return None;
+        }
+        let answer = F::error(packet, source, kind)?;
+        if !common.send(to, answer) {
+            return None;
+        }
+        common.counters.replies += 1;
+        Some(Verdict::Reply)
+    }
+}

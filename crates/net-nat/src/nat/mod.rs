@@ -1,0 +1,117 @@
+//! The tables of one address family, and what is done with them.
+//!
+//! | file | what happens there |
+//! |---|---|
+//! | `fast` | the packets nearly all packets are: TCP and UDP of a session that exists |
+//! | `slow` | all others |
+//! | `open`, `close` | sessions and mappings come and go |
+//! | `icmp`, `fragments` | errors, and packets in pieces |
+//! | `unsolicited` | SYNs from the outside that nobody asked for |
+//! | `forwards` | mappings made by order |
+//! | `validate` | whether all tables agree, for tests |
+
+mod close;
+pub(crate) mod common;
+pub(crate) mod fast;
+mod forwards;
+mod fragments;
+mod icmp;
+mod open;
+mod slow;
+mod unsolicited;
+mod validate;
+mod view;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::cache::Cache;
+use crate::config::{ConfigError, Dependence, FamilyConfig};
+use crate::contacts::Contacts;
+use crate::external::Externals;
+use crate::family::Family;
+use crate::fragment::FragmentTable;
+use crate::hosts::Hosts;
+use crate::mapping::Mappings;
+use crate::prefix::Prefix;
+use crate::session::Session;
+use crate::table::{Index, Slab};
+use crate::wheel::Wheel;
+
+use common::Common;
+use fast::Scratch;
+use fragments::Translation;
+use unsolicited::Unsolicited;
+
+/// Packets that a batch works on at once.
+pub(crate) const BATCH: usize = 64;
+
+/// The tables of one family.
+pub(crate) struct Nat<F: Family> {
+    sessions: Slab<Session<F::Addr>>,
+    index: Index,
+    wheel: Wheel,
+    mappings: Mappings<F::Addr>,
+    /// Mappings without sessions, until their ports may be used again.
+    resting: Wheel,
+    externals: Externals<F::Addr>,
+    hosts: Hosts<F::Addr>,
+    /// Where a filter depends on the address.
+    contacts: Option<Contacts<F::Addr>>,
+    fragments: FragmentTable<F::Addr, Translation<F::Addr>>,
+    unsolicited: Unsolicited<F::Addr>,
+    inside: Vec<Prefix<F::Addr>>,
+    cache: Cache,
+    scratch: Box<[Scratch; BATCH]>,
+}
+
+impl<F: Family> Nat<F> {
+    /// Empty tables; the configuration has been checked.
+    pub(crate) fn new(
+        family: &FamilyConfig<F::Addr>,
+        common: &Common,
+    ) -> Result<Self, ConfigError> {
+        let config = &common.config;
+        let limits = &config.limits;
+        let sessions = limits.sessions;
+        let mappings = match limits.mappings {
+            0 => sessions,
+            mappings => mappings,
+        };
+        let protocols = [config.udp, config.tcp, config.icmp];
+        let dependent = protocols
+            .iter()
+            .any(|p| p.mapping != Dependence::EndpointIndependent);
+        let by_address = protocols
+            .iter()
+            .any(|p| p.filtering == Dependence::AddressDependent);
+        let memory = |entries| move || ConfigError::OutOfMemory(entries);
+        let two = sessions
+            .checked_mul(2)
+            .ok_or(ConfigError::OutOfMemory(sessions))?;
+        Ok(Self {
+            sessions: Slab::new(sessions).ok_or_else(memory(sessions))?,
+            index: Index::new(two).ok_or_else(memory(sessions))?,
+            wheel: Wheel::new(common.tick),
+            mappings: Mappings::new(mappings, dependent).ok_or_else(memory(mappings))?,
+            resting: Wheel::new(common.tick),
+            externals: Externals::new(family, config.shard, config.port_parity, &config.seed),
+            hosts: Hosts::new(limits.hosts, &config.seed),
+            contacts: if by_address {
+                Some(Contacts::new(sessions).ok_or_else(memory(sessions))?)
+            } else {
+                None
+            },
+            fragments: FragmentTable::new(limits.fragments, &config.seed),
+            unsolicited: Unsolicited::new(limits.unsolicited),
+            inside: family.inside.clone(),
+            cache: Cache::new(),
+            scratch: Box::new([Scratch::EMPTY; BATCH]),
+        })
+    }
+
+    /// Whether an address is one of the guests'.
+    fn is_inside(&self, addr: F::Addr) -> bool {
+        self.inside.iter().any(|prefix| prefix.contains(addr))
+    }
+}

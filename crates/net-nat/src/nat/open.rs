@@ -1,0 +1,298 @@
+//! Sessions and mappings come.
+
+use net_wire::ip_proto;
+
+use super::Nat;
+use super::common::Common;
+use crate::address::Endpoint;
+use crate::config::{Behaviour, Dependence};
+use crate::direction::Direction;
+use crate::event::Event;
+use crate::family::Family;
+use crate::mapping::{MappingKey, space};
+use crate::rate::TokenBucket;
+use crate::rewrite::{Deltas, deltas};
+use crate::session::{Session, Timer};
+use crate::tcp::{Class, Track};
+use crate::verdict::DropReason;
+
+/// A session to be opened.
+pub(super) struct Opening<A> {
+    pub(super) direction: Direction,
+    pub(super) protocol: u8,
+    /// The guest's end for outbound packets, ours for inbound ones.
+    pub(super) local: Endpoint<A>,
+    pub(super) remote: Endpoint<A>,
+    /// The state of TCP after its first segment.
+    pub(super) tcp: Option<(Track, Class)>,
+}
+
+/// How a protocol is mapped and filtered.
+pub(super) fn behaviour(common: &Common, protocol: u8) -> Behaviour {
+    let independent = |filtering| Behaviour {
+        mapping: Dependence::EndpointIndependent,
+        filtering,
+    };
+    match protocol {
+        ip_proto::TCP => common.config.tcp,
+        ip_proto::UDP => common.config.udp,
+        // RFC 5508, REQ-1a.
+        ip_proto::ICMP | ip_proto::ICMPV6 => independent(common.config.icmp.filtering),
+        // One host a protocol and no ports: only the address tells who is admitted.
+        _ => independent(Dependence::AddressAndPortDependent),
+    }
+}
+
+impl<F: Family> Nat<F> {
+    /// The session of a packet, if there is one that is alive.
+    pub(super) fn find(
+        &mut self,
+        common: &mut Common,
+        direction: Direction,
+        protocol: u8,
+        local: Endpoint<F::Addr>,
+        remote: Endpoint<F::Addr>,
+    ) -> Option<u32> {
+        let hash = common.keys.flow(direction as u8, protocol, local, remote);
+        let number = self.index.find(hash, |number| {
+            let session = self.sessions.get(number);
+            session.is_some_and(|s| s.is(direction, protocol, local, remote))
+        })?;
+        if self.sessions.get(number)?.expires < common.tick {
+            self.close(common, number);
+            return None;
+        }
+        Some(number)
+    }
+
+    /// Opens the session of an outbound packet, and its mapping if there is none.
+    pub(super) fn open_outbound(
+        &mut self,
+        common: &mut Common,
+        opening: &Opening<F::Addr>,
+    ) -> Result<u32, DropReason> {
+        self.make_room(common);
+        if self.sessions.is_full() {
+            return Err(DropReason::TableFull);
+        }
+        let dependence = behaviour(common, opening.protocol).mapping;
+        let key = MappingKey::new(opening.protocol, opening.local, opening.remote, dependence);
+        let hash = key.hash(&common.keys);
+        let mapping = match self.mappings.find(hash, &key) {
+            Some(mapping) => {
+                self.admit(common, mapping)?;
+                mapping
+            }
+            None => self.map(common, hash, &key)?,
+        };
+        self.wake(mapping);
+        self.open(common, opening, mapping, opening.local)
+    }
+
+    /// Opens the session of an inbound packet that a mapping admits.
+    pub(super) fn open_inbound(
+        &mut self,
+        common: &mut Common,
+        opening: &Opening<F::Addr>,
+        mapping: u32,
+    ) -> Result<u32, DropReason> {
+        self.make_room(common);
+        if self.sessions.is_full() {
+            return Err(DropReason::TableFull);
+        }
+        self.admit(common, mapping)?;
+        let record = self.mappings.slab.get(mapping);
+        let inside = record.map(|m| Endpoint::new(m.inside, m.inside_port));
+        let inside = inside.ok_or(DropReason::NoMapping)?;
+        self.wake(mapping);
+        self.open(common, opening, mapping, inside)
+    }
+
+    /// A new mapping gets sessions that have ended out of the way, a few at a time, so that the table
+    /// empties as fast as it fills even if nobody calls `expire`.
+    fn make_room(&mut self, common: &mut Common) {
+        self.expire_some(common, 2);
+    }
+
+    /// Whether the host of a mapping may open one more session.
+    fn admit(&mut self, common: &mut Common, mapping: u32) -> Result<(), DropReason> {
+        let host = self.mappings.slab.get(mapping).map(|m| m.host);
+        let host = host.and_then(|h| self.hosts.get_mut(h));
+        let host = host.ok_or(DropReason::NoMapping)?;
+        let limits = &common.config.limits;
+        if host.sessions >= limits.sessions_per_host {
+            return Err(DropReason::Quota);
+        }
+        if limits.new_per_second != 0 && !host.openings.take(common.now) {
+            return Err(DropReason::Rate);
+        }
+        Ok(())
+    }
+
+    /// A new mapping for an inside endpoint; its host may open a session.
+    pub(super) fn map(
+        &mut self,
+        common: &mut Common,
+        hash: u64,
+        key: &MappingKey<F::Addr>,
+    ) -> Result<u32, DropReason> {
+        if self.mappings.slab.is_full() {
+            return Err(DropReason::TableFull);
+        }
+        let (number, known) = self.host(common, key.inside.addr)?;
+        let mapping = self.map_of(common, hash, key, number);
+        if mapping.is_err() && !known {
+            self.forget(number);
+        }
+        mapping
+    }
+
+    fn map_of(
+        &mut self,
+        common: &mut Common,
+        hash: u64,
+        key: &MappingKey<F::Addr>,
+        number: u32,
+    ) -> Result<u32, DropReason> {
+        let limits = &common.config.limits;
+        let host = self.hosts.get_mut(number).ok_or(DropReason::TableFull)?;
+        if host.sessions >= limits.sessions_per_host || host.mappings >= limits.mappings_per_host {
+            return Err(DropReason::Quota);
+        }
+        if limits.new_per_second != 0 && !host.openings.take(common.now) {
+            return Err(DropReason::Rate);
+        }
+        let external = host.external;
+        let space = space(key.protocol);
+        let port = self
+            .externals
+            .choose(
+                space,
+                key.protocol,
+                external,
+                key.inside.port,
+                &mut common.random,
+            )
+            .ok_or(DropReason::NoPort)?;
+        let mapping = self
+            .mappings
+            .add(hash, key, number, (external, port))
+            .ok_or(DropReason::TableFull)?;
+        self.externals
+            .take(space, key.protocol, external, port, mapping);
+        if let Some(host) = self.hosts.get_mut(number) {
+            host.mappings += 1;
+        }
+        Ok(mapping)
+    }
+
+    /// The host with this address, known or new; the flag says whether it was known.
+    pub(super) fn host(
+        &mut self,
+        common: &Common,
+        addr: F::Addr,
+    ) -> Result<(u32, bool), DropReason> {
+        if let Some(number) = self.hosts.find(addr) {
+            return Ok((number, true));
+        }
+        if self.hosts.is_full() {
+            return Err(DropReason::TableFull);
+        }
+        let limits = &common.config.limits;
+        let openings = TokenBucket::new(limits.new_per_second, limits.new_burst);
+        let external = self.externals.assign(addr).ok_or(DropReason::NoPort)?;
+        Ok((self.hosts.add(addr, external, openings), false))
+    }
+
+    /// A mapping whose port rested is in use again.
+    pub(super) fn wake(&mut self, mapping: u32) {
+        if let Some(record) = self.mappings.slab.get_mut(mapping)
+            && record.is_resting()
+        {
+            record.set_resting(false);
+            self.resting.unlink(&mut self.mappings.slab, mapping);
+        }
+    }
+
+    /// Makes the record of a session and puts it everywhere it belongs. There is room.
+    fn open(
+        &mut self,
+        common: &mut Common,
+        opening: &Opening<F::Addr>,
+        mapping: u32,
+        inside: Endpoint<F::Addr>,
+    ) -> Result<u32, DropReason> {
+        let (protocol, remote) = (opening.protocol, opening.remote);
+        let record = self.mappings.slab.get(mapping);
+        let (host, external, port) = record
+            .map(|m| (m.host, m.external, m.outside_port))
+            .ok_or(DropReason::NoMapping)?;
+        let outside = self.externals.addr(external).ok_or(DropReason::NoMapping)?;
+        let outside = Endpoint::new(outside, port);
+        let Some(number) = self.sessions.take() else {
+            self.rest_if_idle(common, mapping);
+            return Err(DropReason::TableFull);
+        };
+        let timer = match &opening.tcp {
+            Some((_, class)) => Timer::of(*class),
+            None => self.timer(common, protocol, opening),
+        };
+        let Deltas { l3, l4 } = deltas::<F>(protocol, inside, outside);
+        let mut session = Session::new(
+            protocol,
+            inside,
+            outside,
+            remote,
+            (l3, l4),
+            timer,
+            opening.direction,
+            mapping,
+        );
+        if let Some((track, _)) = opening.tcp {
+            session.tcp = track;
+        }
+        if self.externals.number(remote.addr).is_some() {
+            session.set_hairpin();
+        }
+        session.expires = common.deadline(session.timer());
+        if let Some(slot) = self.sessions.get_mut(number) {
+            *slot = session;
+        }
+        for (direction, local) in [(Direction::Outbound, inside), (Direction::Inbound, outside)] {
+            let hash = common.keys.flow(direction as u8, protocol, local, remote);
+            self.index.insert(hash, number);
+        }
+        self.wheel.link(&mut self.sessions, number);
+        if let Some(mapping) = self.mappings.slab.get_mut(mapping) {
+            mapping.sessions += 1;
+        }
+        if let Some(host) = self.hosts.get_mut(host) {
+            host.sessions += 1;
+        }
+        if behaviour(common, protocol).filtering == Dependence::AddressDependent
+            && let Some(contacts) = &mut self.contacts
+        {
+            contacts.add(&common.keys, mapping, remote.addr);
+        }
+        common.counters.opened += 1;
+        if common.observer.is_some() {
+            self.report(common, number, Event::Opened);
+        }
+        Ok(number)
+    }
+
+    fn timer(&self, common: &Common, protocol: u8, opening: &Opening<F::Addr>) -> Timer {
+        match protocol {
+            ip_proto::UDP => {
+                let short = &common.config.udp_short_ports;
+                if !short.is_empty() && short.contains(&opening.remote.port) {
+                    Timer::UdpShort
+                } else {
+                    Timer::Udp
+                }
+            }
+            icmp if icmp == F::ICMP => Timer::Icmp,
+            _ => Timer::Other,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What is known of one flow: who talks to whom, what is rewritten, and for how long.
+
+use net_wire::checksum::Delta;
+
+use crate::address::{Address, Endpoint};
+use crate::direction::Direction;
+use crate::table::SlabRecord;
+use crate::tcp::{Class, Track};
+use crate::wheel::{Links, Timed};
+
+/// Which of the configured times a session keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Timer {
+    Udp = 0,
+    /// UDP to a well-known port with a time of its own.
+    UdpShort = 1,
+    TcpOpening = 2,
+    TcpEstablished = 3,
+    TcpClosing = 4,
+    Icmp = 5,
+    Other = 6,
+}
+
+/// Number of timers, rounded up so that an index needs no check.
+pub(crate) const TIMERS: usize = 8;
+
+impl Timer {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Udp,
+        Self::UdpShort,
+        Self::TcpOpening,
+        Self::TcpEstablished,
+        Self::TcpClosing,
+        Self::Icmp,
+        Self::Other,
+    ];
+
+    /// The timer of a TCP connection.
+    #[inline(always)]
+    pub(crate) fn of(class: Class) -> Self {
+        match class {
+            Class::Opening => Self::TcpOpening,
+            Class::Established => Self::TcpEstablished,
+            Class::Closing => Self::TcpClosing,
+        }
+    }
+}
+
+/// One flow. Over IPv4 it fills one cache line.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Session<A> {
+    /// The guest's address. This one and the next are the source and the destination of an outbound
+    /// packet, the next and the one after it those of an inbound one: they compare as one word.
+    pub(crate) inside: A,
+    /// The other end.
+    pub(crate) remote: A,
+    /// What the outside sees in the guest's place.
+    pub(crate) outside: A,
+    pub(crate) inside_port: u16,
+    pub(crate) remote_port: u16,
+    pub(crate) outside_port: u16,
+    /// What outbound packets change in a checksum over the addresses; the way back is its inverse.
+    pub(crate) l3: Delta,
+    /// The same for a checksum over what the transport header covers.
+    pub(crate) l4: Delta,
+    /// 0 when the record is free.
+    pub(crate) protocol: u8,
+    /// Low bits: the [`Timer`]. High bits: the flags below.
+    bits: u8,
+    /// The last second in which the session is alive.
+    pub(crate) expires: u32,
+    pub(crate) mapping: u32,
+    pub(crate) links: Links,
+    pub(crate) tcp: Track,
+}
+
+const _: () = assert!(size_of::<Session<core::net::Ipv4Addr>>() == 64);
+
+impl<A: Address> Session<A> {
+    const TIMER: u8 = 7;
+    /// The outside began it.
+    const FROM_OUTSIDE: u8 = 0x80;
+    /// The other end is an outside address of ours.
+    const HAIRPIN: u8 = 0x40;
+
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn new(
+        protocol: u8,
+        inside: Endpoint<A>,
+        outside: Endpoint<A>,
+        remote: Endpoint<A>,
+        (l3, l4): (Delta, Delta),
+        timer: Timer,
+        opener: Direction,
+        mapping: u32,
+    ) -> Self {
+        let opener = match opener {
+            Direction::Outbound => 0,
+            Direction::Inbound => Self::FROM_OUTSIDE,
+        };
+        Self {
+            inside: inside.addr,
+            outside: outside.addr,
+            remote: remote.addr,
+            inside_port: inside.port,
+            outside_port: outside.port,
+            remote_port: remote.port,
+            l3,
+            l4,
+            protocol,
+            bits: timer as u8 | opener,
+            expires: 0,
+            mapping,
+            links: Links::default(),
+            tcp: Track::default(),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn timer(&self) -> usize {
+        usize::from(self.bits & Self::TIMER)
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: Timer) {
+        self.bits = self.bits & !Self::TIMER | timer as u8;
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_hairpin(&self) -> bool {
+        self.bits & Self::HAIRPIN != 0
+    }
+
+    pub(crate) fn set_hairpin(&mut self) {
+        self.bits |= Self::HAIRPIN;
+    }
+
+    pub(crate) fn opener(&self) -> Direction {
+        if self.bits & Self::FROM_OUTSIDE == 0 {
+            Direction::Outbound
+        } else {
+            Direction::Inbound
+        }
+    }
+
+    pub(crate) fn inside(&self) -> Endpoint<A> {
+        Endpoint::new(self.inside, self.inside_port)
+    }
+
+    pub(crate) fn outside(&self) -> Endpoint<A> {
+        Endpoint::new(self.outside, self.outside_port)
+    }
+
+    pub(crate) fn remote(&self) -> Endpoint<A> {
+        Endpoint::new(self.remote, self.remote_port)
+    }
+
+    /// Whether a packet of `direction` between `local` (as the packet names it) and `remote` is of
+    /// this flow.
+    #[inline]
+    pub(crate) fn is(
+        &self,
+        direction: Direction,
+        protocol: u8,
+        local: Endpoint<A>,
+        remote: Endpoint<A>,
+    ) -> bool {
+        let (addr, port) = match direction {
+            Direction::Outbound => (self.inside, self.inside_port),
+            Direction::Inbound => (self.outside, self.outside_port),
+        };
+        // All at once: one branch, not six.
+        (addr == local.addr)
+            & (self.remote == remote.addr)
+            & (port == local.port)
+            & (self.remote_port == remote.port)
+            & (self.protocol == protocol)
+    }
+}
+
+impl<A: Address> SlabRecord for Session<A> {
+    fn next_free(&mut self) -> &mut u32 {
+        &mut self.links.next
+    }
+}
+
+impl<A: Address> Timed for Session<A> {
+    #[inline(always)]
+    fn links(&mut self) -> &mut Links {
+        &mut self.links
+    }
+
+    #[inline(always)]
+    fn deadline(&self) -> u32 {
+        self.expires
+    }
+}
