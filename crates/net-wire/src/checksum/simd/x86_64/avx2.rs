@@ -60,7 +60,14 @@ pub(in super::super) unsafe fn avx2<const COPY: bool>(
         (from, to) = (from.wrapping_add(head), to.wrapping_add(head));
         left -= head;
     }
-    // From here on `left` bytes of the even ones are left at `from`; low bits of it stay as they are.
+    // The last 64, of which count those that are not whole blocks, halves and quarters of blocks. Their
+    // stores are not aligned; before the others they hold up nothing, at the end they do.
+    let (tail, tail_to) = (src.wrapping_add(even - 64), dst.wrapping_add(even - 64));
+    // SAFETY: there are at least 64 bytes.
+    let [a, b] = unsafe { pass2::<COPY>(tail, tail_to) };
+    lanes.add(_mm256_and_si256(a, mask(left % 64)));
+    lanes.add(_mm256_and_si256(b, mask(left % 64 + 32)));
+    // `left` is how many were left at `from` here; its bits say what is to be done.
     let end = from.wrapping_add(left & !255);
     let mut means = _mm256_setzero_si256();
     while from != end {
@@ -75,25 +82,18 @@ pub(in super::super) unsafe fn avx2<const COPY: bool>(
     // Eight times the mean is the sum.
     lanes.high = _mm256_add_epi32(lanes.high, _mm256_slli_epi32::<3>(means));
     if left & 128 != 0 {
-        // SAFETY: at least 128 bytes are left.
+        // SAFETY: after the blocks, 128 bytes and what lower bits say are left.
         for v in unsafe { pass4::<COPY>(from, to) } {
             lanes.add(v);
         }
         (from, to) = (from.wrapping_add(128), to.wrapping_add(128));
     }
     if left & 64 != 0 {
-        // SAFETY: at least 64 bytes are left.
+        // SAFETY: after those, 64 bytes and what lower bits say are left.
         for v in unsafe { pass2::<COPY>(from, to) } {
             lanes.add(v);
         }
     }
-    // The last 64, of which those that are left count.
-    let (from, to) = (src.wrapping_add(even - 64), dst.wrapping_add(even - 64));
-    // SAFETY: there are at least 64 bytes.
-    let [a, b] = unsafe { pass2::<COPY>(from, to) };
-    let left = left % 64;
-    lanes.add(_mm256_and_si256(a, mask(left)));
-    lanes.add(_mm256_and_si256(b, mask(left + 32)));
     Sum::from_le(lanes.total() + u64::from(last) * (len as u64 & 1))
 }
 
