@@ -280,7 +280,8 @@ mod tests {
         #[test]
         fn does_what_a_map_does(steps in prop::collection::vec(step(), 1..400)) {
             let mut index = Index::new(60).unwrap();
-            let mut model: HashMap<u32, u64> = HashMap::new();
+            let hasher = crate::hash::Keyed(siphasher::sip::SipHasher13::new_with_key(&[0; 16]));
+            let mut model: HashMap<u32, u64, crate::hash::Keyed> = HashMap::with_hasher(hasher);
             let mut next = 0;
             for step in steps {
                 match step {
