@@ -31,6 +31,12 @@ pub trait Address:
     /// The address as one or two words, for hashing; equal only for equal addresses.
     #[doc(hidden)]
     fn words(self) -> [u64; 2];
+    /// The address of these octets, if they are as many as one has.
+    #[doc(hidden)]
+    fn from_octets(octets: &[u8]) -> Option<Self>;
+    /// Gives the octets to `to`.
+    #[doc(hidden)]
+    fn write(self, to: impl FnOnce(&[u8]));
     /// How many leading bits two addresses share.
     #[doc(hidden)]
     fn common(a: Self, b: Self) -> u32;
@@ -48,6 +54,17 @@ impl Address for Ipv4Addr {
     #[inline(always)]
     fn words(self) -> [u64; 2] {
         [u64::from(u32::from_ne_bytes(self.octets())), 0]
+    }
+
+    fn from_octets(octets: &[u8]) -> Option<Self> {
+        octets
+            .try_into()
+            .ok()
+            .map(|o: [u8; size_of::<Self>()]| Self::from(o))
+    }
+
+    fn write(self, to: impl FnOnce(&[u8])) {
+        to(&self.octets());
     }
 
     fn common(a: Self, b: Self) -> u32 {
@@ -72,6 +89,17 @@ impl Address for Ipv6Addr {
     fn words(self) -> [u64; 2] {
         let bits = u128::from_ne_bytes(self.octets());
         [bits as u64, (bits >> 64) as u64]
+    }
+
+    fn from_octets(octets: &[u8]) -> Option<Self> {
+        octets
+            .try_into()
+            .ok()
+            .map(|o: [u8; size_of::<Self>()]| Self::from(o))
+    }
+
+    fn write(self, to: impl FnOnce(&[u8])) {
+        to(&self.octets());
     }
 
     fn common(a: Self, b: Self) -> u32 {

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::nat::fast::{In, Out};
 use crate::nat::{BATCH, Nat};
 use crate::nptv6::{Nptv6, Outcome};
 use crate::packet::IpPacket;
+use crate::snapshot::{Reader, Restored, SnapshotError, Writer};
 use crate::statistics::{Counters, Usage};
 use crate::verdict::{DropReason, Output, Verdict};
 
@@ -30,7 +32,7 @@ pub struct NatEngine {
     common: Common,
     v4: Option<Box<Nat<V4>>>,
     v6: Option<Box<Nat<V6>>>,
-    prefixes: alloc::vec::Vec<Nptv6>,
+    prefixes: Vec<Nptv6>,
 }
 
 impl NatEngine {
@@ -297,6 +299,61 @@ impl NatEngine {
             .as_mut()
             .map(|nat| nat.close_where(common, &mut which));
         v4.unwrap_or(0) + v6.unwrap_or(0)
+    }
+
+    /// All sessions, mappings and forwards as bytes, for [`Self::restore`] after a restart or on
+    /// another machine. Fragments on their way and packets to be sent are not among them.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        if let Some(v4) = &self.v4 {
+            writer.u8(4);
+            v4.save(&self.common, &mut writer);
+        }
+        if let Some(v6) = &self.v6 {
+            writer.u8(6);
+            v6.save(&self.common, &mut writer);
+        }
+        writer.u8(0);
+        writer.finish()
+    }
+
+    /// Takes in what [`Self::snapshot`] wrote, into an engine that has done nothing yet. What does
+    /// not fit its configuration is left out and counted. The secret may be another.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the engine is as it was then.
+    pub fn restore(&mut self, bytes: &[u8], now: Duration) -> Result<Restored, SnapshotError> {
+        let unused = self.v4.as_ref().is_none_or(|nat| nat.is_unused())
+            && self.v6.as_ref().is_none_or(|nat| nat.is_unused());
+        if !unused {
+            return Err(SnapshotError::InUse);
+        }
+        let mut reader = Reader::new(bytes)?;
+        let (mut v4, mut v6) = (None, None);
+        loop {
+            match reader.u8()? {
+                0 if reader.is_empty() => break,
+                4 if v4.is_none() => v4 = Some(Nat::<V4>::read(&mut reader)?),
+                6 if v6.is_none() => v6 = Some(Nat::<V6>::read(&mut reader)?),
+                _ => return Err(SnapshotError::Damaged),
+            }
+        }
+        self.common.advance(now);
+        let mut restored = Restored::default();
+        if let Some(saved) = v4 {
+            match &mut self.v4 {
+                Some(nat) => nat.load(&mut self.common, saved, &mut restored),
+                None => restored.skipped += saved.len(),
+            }
+        }
+        if let Some(saved) = v6 {
+            match &mut self.v6 {
+                Some(nat) => nat.load(&mut self.common, saved, &mut restored),
+                None => restored.skipped += saved.len(),
+            }
+        }
+        Ok(restored)
     }
 
     /// Calls `observer` with every event from now on, in place of an earlier one.

@@ -116,6 +116,13 @@ impl<A: Address> Externals<A> {
         Some(number)
     }
 
+    /// One more host for this address.
+    pub(crate) fn assign_to(&mut self, number: u16) {
+        if let Some(external) = self.list.get_mut(usize::from(number)) {
+            external.hosts += 1;
+        }
+    }
+
     /// A host has gone.
     pub(crate) fn unassign(&mut self, number: u16) {
         if let Some(external) = self.list.get_mut(usize::from(number)) {

@@ -29,6 +29,7 @@ mod prefix;
 mod rate;
 mod rewrite;
 mod session;
+mod snapshot;
 mod statistics;
 // The memory under the tables; the only module with unsafe code.
 #[allow(unsafe_code)]
@@ -45,6 +46,7 @@ pub use event::{Event, Observer, SessionView};
 pub use forward::{Forward, ForwardError};
 pub use packet::IpPacket;
 pub use prefix::Prefix;
+pub use snapshot::{Restored, SnapshotError};
 pub use statistics::{Counters, Usage};
 pub use tcp::TcpState;
 pub use verdict::{DropReason, Output, Side, Verdict};

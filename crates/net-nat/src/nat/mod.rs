@@ -18,6 +18,7 @@ mod fragments;
 mod icmp;
 mod open;
 mod slow;
+pub(crate) mod snapshot;
 mod unsolicited;
 mod validate;
 mod view;

@@ -198,10 +198,31 @@ impl<F: Family> Nat<F> {
         if self.hosts.is_full() {
             return Err(DropReason::TableFull);
         }
+        let external = self.externals.assign(addr).ok_or(DropReason::NoPort)?;
+        Ok((self.add_host(common, addr, external), false))
+    }
+
+    /// As [`Self::host`], but a new one keeps to this outside address.
+    pub(super) fn host_at(
+        &mut self,
+        common: &Common,
+        addr: F::Addr,
+        external: u16,
+    ) -> Result<(u32, bool), DropReason> {
+        if let Some(number) = self.hosts.find(addr) {
+            return Ok((number, true));
+        }
+        if self.hosts.is_full() {
+            return Err(DropReason::TableFull);
+        }
+        self.externals.assign_to(external);
+        Ok((self.add_host(common, addr, external), false))
+    }
+
+    fn add_host(&mut self, common: &Common, addr: F::Addr, external: u16) -> u32 {
         let limits = &common.config.limits;
         let openings = TokenBucket::new(limits.new_per_second, limits.new_burst);
-        let external = self.externals.assign(addr).ok_or(DropReason::NoPort)?;
-        Ok((self.hosts.add(addr, external, openings), false))
+        self.hosts.add(addr, external, openings)
     }
 
     /// A mapping whose port rested is in use again.
@@ -224,15 +245,11 @@ impl<F: Family> Nat<F> {
     ) -> Result<u32, DropReason> {
         let (protocol, remote) = (opening.protocol, opening.remote);
         let record = self.mappings.slab.get(mapping);
-        let (host, external, port) = record
-            .map(|m| (m.host, m.external, m.outside_port))
+        let (external, port) = record
+            .map(|m| (m.external, m.outside_port))
             .ok_or(DropReason::NoMapping)?;
         let outside = self.externals.addr(external).ok_or(DropReason::NoMapping)?;
         let outside = Endpoint::new(outside, port);
-        let Some(number) = self.sessions.take() else {
-            self.rest_if_idle(common, mapping);
-            return Err(DropReason::TableFull);
-        };
         let timer = match &opening.tcp {
             Some((_, class)) => Timer::of(*class),
             None => self.timer(common, protocol, opening),
@@ -251,34 +268,47 @@ impl<F: Family> Nat<F> {
         if let Some((track, _)) = opening.tcp {
             session.tcp = track;
         }
+        session.expires = common.deadline(session.timer());
+        let Some(number) = self.enter(common, session) else {
+            self.rest_if_idle(common, mapping);
+            return Err(DropReason::TableFull);
+        };
+        common.counters.opened += 1;
+        if common.observer.is_some() {
+            self.report(common, number, Event::Opened);
+        }
+        Ok(number)
+    }
+
+    /// Puts a session everywhere it belongs; `None` if the table is full.
+    pub(super) fn enter(&mut self, common: &Common, mut session: Session<F::Addr>) -> Option<u32> {
+        let (protocol, remote) = (session.protocol, session.remote());
+        let mapping = session.mapping;
         if self.externals.number(remote.addr).is_some() {
             session.set_hairpin();
         }
-        session.expires = common.deadline(session.timer());
-        if let Some(slot) = self.sessions.get_mut(number) {
-            *slot = session;
-        }
-        for (direction, local) in [(Direction::Outbound, inside), (Direction::Inbound, outside)] {
+        let number = self.sessions.take()?;
+        *self.sessions.get_mut(number)? = session;
+        for (direction, local) in [
+            (Direction::Outbound, session.inside()),
+            (Direction::Inbound, session.outside()),
+        ] {
             let hash = common.keys.flow(direction as u8, protocol, local, remote);
             self.index.insert(hash, number);
         }
         self.wheel.link(&mut self.sessions, number);
         if let Some(mapping) = self.mappings.slab.get_mut(mapping) {
             mapping.sessions += 1;
-        }
-        if let Some(host) = self.hosts.get_mut(host) {
-            host.sessions += 1;
+            if let Some(host) = self.hosts.get_mut(mapping.host) {
+                host.sessions += 1;
+            }
         }
         if behaviour(common, protocol).filtering == Dependence::AddressDependent
             && let Some(contacts) = &mut self.contacts
         {
             contacts.add(&common.keys, mapping, remote.addr);
         }
-        common.counters.opened += 1;
-        if common.observer.is_some() {
-            self.report(common, number, Event::Opened);
-        }
-        Ok(number)
+        Some(number)
     }
 
     fn timer(&self, common: &Common, protocol: u8, opening: &Opening<F::Addr>) -> Timer {
