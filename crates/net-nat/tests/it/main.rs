@@ -1,0 +1,9 @@
+//! The engine from outside, requirement by requirement, in simulated time.
+//!
+//! Tests are named after the RFC and the requirement they hold the engine to; `docs/rfc-compliance.md`
+//! lists them all. Everything goes through [`lab::Lab`], which sends every packet through two engines
+//! (one packet by packet, one in batches), compares them, and recomputes every checksum.
+#![allow(clippy::unwrap_used)] // A test that cannot go on shall stop.
+
+mod lab;
+mod mapping;
