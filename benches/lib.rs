@@ -1,3 +1,4 @@
 //! Benchmarks of the workspace beside their peers.
 
+pub mod frames;
 pub mod harness;

@@ -1,12 +1,14 @@
-//! Ring and pool beside their peers, in one run.
+//! Ring, pool and packet beside their peers, in one run.
 //!
 //! `cargo bench -p net-benches --bench datapath [SECTION...] [--rounds N]`
 //!
-//! Sections: `ring-batch`, `ring-scalar`, `ring-roundtrip`, `pool`; all of them without a name. The
-//! contenders of a table take turns, round by round, so that a disturbance of the machine meets all
-//! of them; each line gives the median over the rounds, the best round, and the ratio of the medians
-//! to the first line of its table. Where two threads work they are pinned to cores 0 and 1.
+//! A section is named by the beginning of its name, `ring` for all three of the ring; without a name
+//! all of them run. The contenders of a table take turns, round by round, so that a disturbance of
+//! the machine meets all of them; each line gives the median over the rounds, the best, the worst,
+//! and the ratio of the medians to the first line of its table. Where two threads work they are
+//! pinned to cores 0 and 1.
 
+mod packet;
 mod pool;
 mod ring;
 
@@ -15,11 +17,15 @@ use net_benches::harness::Options;
 fn main() {
     let options = Options::from_args();
     type Section = (&'static str, fn(&Options));
-    let sections: [Section; 4] = [
+    let sections: [Section; 8] = [
         ("ring-batch", ring::batch),
         ("ring-scalar", ring::scalar),
         ("ring-roundtrip", ring::roundtrip),
         ("pool", pool::all),
+        ("packet-parse", packet::parse),
+        ("packet-build", packet::build),
+        ("packet-edit", packet::edit),
+        ("packet-gso", packet::gso),
     ];
     for (name, run) in sections {
         if options.wants(name) {

@@ -50,18 +50,24 @@ pub(crate) fn all(options: &Options) {
         let cache = pool.cache(CACHE);
         cache.enter(|| {
             for _ in 0..PAIRS {
-                drop(black_box(pool.alloc()));
+                if let Some(buf) = pool.alloc() {
+                    drop(black_box(buf));
+                }
             }
         });
     };
     let shared = || {
         for _ in 0..PAIRS {
-            drop(black_box(pool.alloc()));
+            if let Some(buf) = pool.alloc() {
+                drop(black_box(buf));
+            }
         }
     };
     let arcbox_pairs = || {
         for _ in 0..PAIRS {
-            drop(black_box(arcbox.alloc()));
+            if let Some(buf) = arcbox.alloc() {
+                drop(black_box(buf));
+            }
         }
     };
     let queue_pairs = || {

@@ -1,15 +1,12 @@
 //! What it costs to look at a packet, make one and change it, on data in the first-level cache.
 //!
-//! `cargo bench -p net-benches --bench packet [SECTION...] [--rounds N]`
-//!
-//! Sections: `parse`, `build`, `edit`, `gso`; all of them without a name. Every run goes over 32
-//! frames of different flows in turn, so that no branch is learned from one frame. The contenders of
-//! a table take turns, round by round; each line gives the median over the rounds, the best, the
-//! worst, and the ratio of the medians to the first line. smoltcp's line is its checked views of the
-//! same headers, without a record of what they said.
+//! Every run goes over 32 frames of different flows in turn, so that no branch is learned from one
+//! frame. smoltcp's line is its checked views of the same headers, without a record of what they
+//! said.
 
 use std::hint::black_box;
 
+use net_benches::frames::{FRAMES, frame, frames};
 use net_benches::harness::{Contender, Options, Unit, alone, contender, table};
 use net_datapath::gro::{GroLimits, merge, run_length};
 use net_datapath::gso::{Checksums, Segmenter};
@@ -17,63 +14,8 @@ use net_datapath::{IoSegment, PacketMeta, VirtioNetHdr, ZeroCopyPacket};
 use net_wire::ip_proto;
 use smoltcp::wire;
 
-/// Frames that take turns.
-const FRAMES: usize = 32;
 /// Packets per run.
 const OPERATIONS: usize = 1 << 18;
-
-fn main() {
-    let options = Options::from_args();
-    type Section = (&'static str, fn(&Options));
-    let sections: [Section; 4] = [
-        ("parse", parse),
-        ("build", build),
-        ("edit", edit),
-        ("gso", gso),
-    ];
-    for (name, run) in sections {
-        if options.wants(name) {
-            run(&options);
-        }
-    }
-}
-
-/// One frame of `payload` bytes behind the transport header; checksums are not filled in.
-fn frame(ipv6: bool, protocol: u8, flow: usize, payload: usize) -> Vec<u8> {
-    let l4 = if protocol == ip_proto::TCP { 32 } else { 8 };
-    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-    let ip_payload = (l4 + payload) as u16;
-    if ipv6 {
-        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-        frame.extend(ip_payload.to_be_bytes());
-        frame.extend([protocol, 64]);
-        frame.extend([0x20; 15]);
-        frame.push(flow as u8);
-        frame.extend([0x30; 16]);
-    } else {
-        frame.extend([8, 0, 0x45, 0]);
-        frame.extend((20 + ip_payload).to_be_bytes());
-        frame.extend([0, 1, 0x40, 0, 64, protocol, 0, 0]);
-        frame.extend([10, 0, 0, flow as u8, 10, 0, 1, 1]);
-    }
-    let start = frame.len();
-    frame.resize(start + l4 + payload, 0x5a);
-    let transport = &mut frame[start..];
-    transport[..4].copy_from_slice(&[200, flow as u8, 1, 187]);
-    if protocol == ip_proto::TCP {
-        transport[12..14].copy_from_slice(&[8 << 4, 0x10]);
-        transport[20..32].copy_from_slice(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]);
-    } else {
-        transport[4..6].copy_from_slice(&ip_payload.to_be_bytes());
-    }
-    frame
-}
-
-fn frames(ipv6: bool, protocol: u8, payload: usize) -> Vec<Vec<u8>> {
-    (0..FRAMES)
-        .map(|flow| frame(ipv6, protocol, flow, payload))
-        .collect()
-}
 
 /// `work` on each of `frames` in turn. The next call does not wait for the result of the last.
 fn over<'a, R>(
@@ -103,7 +45,7 @@ fn nanoseconds(title: &str, options: &Options, contenders: Vec<Contender<'_>>) {
     );
 }
 
-fn parse(options: &Options) {
+pub(crate) fn parse(options: &Options) {
     let tcp4 = frames(false, ip_proto::TCP, 1448);
     let tcp6 = frames(true, ip_proto::TCP, 1428);
     let udp4 = frames(false, ip_proto::UDP, 1200);
@@ -136,7 +78,7 @@ fn parse(options: &Options) {
     nanoseconds("parse: headers to PacketMeta", options, lines);
 }
 
-fn build(options: &Options) {
+pub(crate) fn build(options: &Options) {
     let tcp4 = frames(false, ip_proto::TCP, 1448);
     let small = frames(false, ip_proto::UDP, 18);
     let packet = |frame| ZeroCopyPacket::from_slice(frame, VirtioNetHdr::PLAIN);
@@ -155,7 +97,7 @@ fn build(options: &Options) {
     nanoseconds("build: a packet of a frame", options, lines);
 }
 
-fn edit(options: &Options) {
+pub(crate) fn edit(options: &Options) {
     let tcp4 = frames(false, ip_proto::TCP, 1448);
     let tcp6 = frames(true, ip_proto::TCP, 1428);
     fn packets(frames: &[Vec<u8>]) -> Vec<ZeroCopyPacket<'_>> {
@@ -198,7 +140,7 @@ fn edit(options: &Options) {
     nanoseconds("edit: a packet there already", options, lines);
 }
 
-fn gso(options: &Options) {
+pub(crate) fn gso(options: &Options) {
     /// Frames of 1,514 bytes in a super-frame.
     const SEGMENTS: usize = 44;
     let bytes = frame(false, ip_proto::TCP, 1, SEGMENTS * 1448);
