@@ -5,12 +5,15 @@ use std::time::Instant;
 
 use lexopt::prelude::*;
 
-use crate::{Result, cmd, deny, fuzz, layers, macos, test};
+use crate::{Result, cmd, deny, fuzz, layers, macos, nostd, races, test};
 
 struct Section {
     name: &'static str,
     run: fn() -> Result<()>,
 }
+
+/// No arguments, for tasks that take some.
+const NONE: [&str; 0] = [];
 
 /// In the order of cost: what fails cheaply fails first.
 const SECTIONS: &[Section] = &[
@@ -35,8 +38,20 @@ const SECTIONS: &[Section] = &[
         run: tests,
     },
     Section {
+        name: "loom",
+        run: || races::loom(lexopt::Parser::from_args(NONE)),
+    },
+    Section {
+        name: "sanitize",
+        run: || races::sanitize(lexopt::Parser::from_args(NONE)),
+    },
+    Section {
         name: "deny",
         run: deny::run,
+    },
+    Section {
+        name: "check-nostd",
+        run: nostd::run,
     },
     Section {
         name: "check-macos",

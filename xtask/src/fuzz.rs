@@ -8,8 +8,8 @@ use lexopt::prelude::*;
 
 use crate::{Result, cmd, deny};
 
-/// The target that libFuzzer's instrumentation and the address sanitizer need.
-const TOOLCHAIN: &str = "+nightly";
+/// The compiler that libFuzzer's instrumentation and the sanitizers need.
+pub(crate) const TOOLCHAIN: &str = "+nightly";
 
 /// `fuzz [--seconds N] [TARGET...]`
 pub(crate) fn run(mut args: lexopt::Parser) -> Result<()> {
@@ -63,12 +63,18 @@ pub(crate) fn targets() -> Result<Vec<String>> {
 
 /// Installs the nightly compiler and `cargo-fuzz` where they are missing.
 pub(crate) fn prepare() -> Result<()> {
+    nightly()?;
+    deny::ensure("cargo-fuzz")
+}
+
+/// Installs the nightly compiler where it is missing.
+pub(crate) fn nightly() -> Result<()> {
     let nightly = cmd::output(cmd::at_root("rustup").args(["toolchain", "list"]))?;
     if !nightly.lines().any(|line| line.starts_with("nightly")) {
         let mut install = cmd::at_root("rustup");
         cmd::run(install.args(["toolchain", "install", "nightly", "--profile", "minimal"]))?;
     }
-    deny::ensure("cargo-fuzz")
+    Ok(())
 }
 
 fn smoke(targets: &[String], each: Duration) -> Result<()> {

@@ -7,6 +7,7 @@
 //! shows that it works.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::{Result, apt, cmd};
 
@@ -52,9 +53,9 @@ pub(crate) fn install() -> Result<()> {
     apt::ensure(PACKAGES)
 }
 
-fn check(target: &str) -> Result<()> {
-    let cargo = Path::new("/usr/bin/cargo");
-    let mut command = cmd::at_root(cargo);
+/// Debian's cargo and compiler, with `-Z` flags allowed and a target directory of its own.
+pub(crate) fn debian_cargo(directory: &str) -> Command {
+    let mut command = cmd::at_root(Path::new("/usr/bin/cargo"));
     command
         // rustup's directory would come first in an ordinary path and its `rustc` is a proxy.
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -62,9 +63,15 @@ fn check(target: &str) -> Result<()> {
         .env("RUSTDOC", "/usr/bin/rustdoc")
         // `-Z` flags on a stable compiler: only the standard library's check needs them.
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_TARGET_DIR", cmd::target_dir().join("macos"))
+        .env("CARGO_TARGET_DIR", cmd::target_dir().join(directory))
         .env_remove("RUSTFLAGS")
-        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WRAPPER");
+    command
+}
+
+fn check(target: &str) -> Result<()> {
+    let mut command = debian_cargo("macos");
+    command
         .args([
             "check",
             "-Zbuild-std=std,panic_abort,test",

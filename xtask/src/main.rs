@@ -15,7 +15,9 @@ mod e2e;
 mod fuzz;
 mod layers;
 mod macos;
+mod nostd;
 mod prepare;
+mod races;
 mod table;
 mod test;
 
@@ -35,11 +37,16 @@ cargo xtask <task>
                everything that must hold before a change is merged
   layers       who may depend on whom, and where `unsafe` may stand
   check-macos  type-check the workspace for macOS, on Linux
+  check-nostd  type-check the packet crates for machines without an operating system
   deny         licences, bans and sources of the dependencies
   fuzz [--seconds N] [TARGET...]
                run fuzz targets, 10 seconds each unless told otherwise
   bench [NAME] [-- ARG...]
                run one benchmark, or list them
+  loom [FILTER...]
+               the models of ring and pool, in every interleaving that loom finds
+  sanitize [thread|address]
+               the two-thread tests under the sanitizers of the nightly compiler
   prepare      install what the other tasks need, and say what is there
 ";
 
@@ -56,6 +63,9 @@ fn main() -> ExitCode {
         "ci" => ci::run(rest),
         "layers" => none_left(rest).and_then(|()| layers::run()),
         "check-macos" => none_left(rest).and_then(|()| macos::run()),
+        "check-nostd" => none_left(rest).and_then(|()| nostd::run()),
+        "loom" => races::loom(rest),
+        "sanitize" => races::sanitize(rest),
         "deny" => none_left(rest).and_then(|()| deny::run()),
         "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),

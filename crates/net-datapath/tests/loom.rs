@@ -1,5 +1,5 @@
 //! Ring and pool in every interleaving that loom can find:
-//! `RUSTFLAGS="--cfg loom" cargo test -p net-datapath --release --test loom`.
+//! `cargo xtask loom`, which is `cargo test --release --test loom` with `RUSTFLAGS="--cfg loom"`.
 //!
 //! The slots of a ring are watched by the crate itself in this configuration; the bytes of pool
 //! buffers by the cells of [`Watched`], one for each buffer.

@@ -1,0 +1,89 @@
+//! What ordinary tests cannot show of code between threads: loom's models, and the sanitizers.
+//!
+//! loom runs the models of ring and pool in every interleaving, within bounds, on atomics of its
+//! own. The sanitizers watch the real code, with real threads, in the tests of `tests/it/soak.rs`.
+
+use lexopt::prelude::*;
+
+use crate::{Result, cmd, fuzz};
+
+const CRATE: &str = "net-datapath";
+/// The sanitizers' own: a target is named so that build scripts and macros go without them.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const SUPPRESSIONS: &str = "crates/net-datapath/tests/tsan-suppressions.txt";
+
+/// `loom [FILTER...]`
+pub(crate) fn loom(args: lexopt::Parser) -> Result<()> {
+    let filters = values(args)?;
+    let mut command = cmd::cargo(["test", "-p", CRATE, "--release", "--locked"]);
+    command
+        // Its flags are for every crate of the build: apart, it does not undo the others' work.
+        .env("CARGO_TARGET_DIR", cmd::target_dir().join("loom"))
+        .env("RUSTFLAGS", "--cfg loom")
+        .args(["--test", "loom", "--"])
+        .args(filters);
+    cmd::run(&mut command)
+}
+
+/// `sanitize [thread|address]`: one of them, or both.
+pub(crate) fn sanitize(args: lexopt::Parser) -> Result<()> {
+    let mut chosen = values(args)?;
+    if chosen.is_empty() {
+        chosen = ["thread", "address"].map(str::to_owned).to_vec();
+    }
+    if let Some(other) = chosen
+        .iter()
+        .find(|s| !matches!(s.as_str(), "thread" | "address"))
+    {
+        return Err(format!(
+            "no sanitizer is called {other}; there are thread, address"
+        ));
+    }
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        println!("sanitize: skipped: set up for x86-64 Linux only");
+        return Ok(());
+    }
+    fuzz::nightly()?;
+    for sanitizer in chosen {
+        println!("sanitize: {sanitizer}");
+        under(&sanitizer)?;
+    }
+    Ok(())
+}
+
+fn under(sanitizer: &str) -> Result<()> {
+    // The standard library that comes with the compiler is not instrumented, and linking it is
+    // refused without the second flag. What the thread sanitizer then misunderstands of it stands
+    // in the suppressions, so that the library's source is not needed.
+    let flags = format!("-Zsanitizer={sanitizer} -Cunsafe-allow-abi-mismatch=sanitizer");
+    let suppressions = cmd::root().join(SUPPRESSIONS);
+    let mut command = cmd::cargo([fuzz::TOOLCHAIN, "test", "-p", CRATE, "--locked"]);
+    command
+        .env(
+            "CARGO_TARGET_DIR",
+            cmd::target_dir().join("sanitize").join(sanitizer),
+        )
+        .env("RUSTFLAGS", flags)
+        .env(
+            "TSAN_OPTIONS",
+            format!("halt_on_error=1 suppressions={}", suppressions.display()),
+        )
+        // A test asks for more memory than there is, and wants to hear so.
+        .env("ASAN_OPTIONS", "allocator_may_return_null=1")
+        .args(["--target", TARGET, "--test", "it", "--"]);
+    if sanitizer == "thread" {
+        command.arg("soak");
+    }
+    cmd::run(&mut command)
+}
+
+fn values(mut args: lexopt::Parser) -> Result<Vec<String>> {
+    let mut values = Vec::new();
+    while let Some(arg) = args.next().map_err(|e| e.to_string())? {
+        match arg {
+            Value(value) => values.push(value.to_string_lossy().into_owned()),
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    Ok(values)
+}
