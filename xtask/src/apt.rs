@@ -43,6 +43,17 @@ pub(crate) fn ensure(packages: &[&str]) -> Result<()> {
     cmd::run(&mut install).map_err(|e| format!("cannot install {names}: {e}"))
 }
 
+/// Makes sure that there is a program of this name, by installing `package` where it is missing.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn ensure_program(program: &str, package: &str) -> Result<()> {
+    if cmd::exists(program) {
+        return Ok(());
+    }
+    ensure(&[package])
+}
+
 /// Runs `apt-get update` where the lists are missing, older than a day, or do not know one of
 /// `packages`.
 ///

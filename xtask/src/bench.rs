@@ -2,7 +2,7 @@
 
 use lexopt::prelude::*;
 
-use crate::{Result, cmd};
+use crate::{Result, cmd, counts};
 
 /// `bench [NAME] [-- ARG...]`
 pub(crate) fn run(mut args: lexopt::Parser) -> Result<()> {
@@ -35,6 +35,9 @@ pub(crate) fn run(mut args: lexopt::Parser) -> Result<()> {
             "no benchmark is called {name}; there are: {}",
             known.join(", ")
         ));
+    }
+    if name == "counts" {
+        return counts::run(lexopt::Parser::from_args(rest));
     }
     let mut command = cmd::cargo(["bench", "-p", "net-benches", "--bench", &name]);
     if !rest.is_empty() {

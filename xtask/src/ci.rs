@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use lexopt::prelude::*;
 
-use crate::{Result, cmd, deny, fuzz, layers, macos, nostd, races, test};
+use crate::{Result, cmd, counts, deny, fuzz, layers, macos, nostd, races, test};
 
 struct Section {
     name: &'static str,
@@ -56,6 +56,10 @@ const SECTIONS: &[Section] = &[
     Section {
         name: "check-macos",
         run: macos::run,
+    },
+    Section {
+        name: "counts",
+        run: || counts::run(lexopt::Parser::from_args(NONE)),
     },
     Section {
         name: "fuzz",

@@ -10,6 +10,7 @@ mod apt;
 mod bench;
 mod ci;
 mod cmd;
+mod counts;
 mod deny;
 mod e2e;
 mod fuzz;
@@ -43,6 +44,8 @@ cargo xtask <task>
                run fuzz targets, 10 seconds each unless told otherwise
   bench [NAME] [-- ARG...]
                run one benchmark, or list them
+  bench counts [--update] [NAME...]
+               instructions per operation, compared with benches/counts.txt
   loom [FILTER...]
                the models of ring and pool, in every interleaving that loom finds
   sanitize [thread|address]
