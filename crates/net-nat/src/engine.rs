@@ -160,6 +160,25 @@ impl NatEngine {
         }
     }
 
+    /// Does the rest of a translation that another engine began ([`Verdict::Hairpin`]).
+    pub fn translate_hairpinned<P: IpPacket + ?Sized>(
+        &mut self,
+        packet: &mut P,
+        now: Duration,
+    ) -> Verdict {
+        self.common.advance(now);
+        let common = &mut self.common;
+        match (
+            packet.head().first().map(|b| b >> 4),
+            &mut self.v4,
+            &mut self.v6,
+        ) {
+            (Some(4), Some(v4), _) => v4.hairpinned(common, packet),
+            (Some(6), _, Some(v6)) => v6.hairpinned(common, packet),
+            _ => common.refuse(DropReason::Unsupported),
+        }
+    }
+
     /// Ends everything whose time is over and sends what has become due; returns how many records
     /// it looked at.
     ///
@@ -203,6 +222,10 @@ impl NatEngine {
     }
 
     /// Publishes an inside endpoint at an outside one.
+    ///
+    /// Of several engines that share the work, each has to be told, and [`Steering`](crate::Steering)
+    /// too; only the one that the inside host belongs to carries it out. If one refuses, take it back
+    /// from the others.
     ///
     /// # Errors
     /// [`ForwardError`]; nothing has changed then.

@@ -31,6 +31,7 @@ mod rewrite;
 mod session;
 mod snapshot;
 mod statistics;
+mod steering;
 // The memory under the tables; the only module with unsafe code.
 #[allow(unsafe_code)]
 mod table;
@@ -48,5 +49,6 @@ pub use packet::IpPacket;
 pub use prefix::Prefix;
 pub use snapshot::{Restored, SnapshotError};
 pub use statistics::{Counters, Usage};
+pub use steering::Steering;
 pub use tcp::TcpState;
 pub use verdict::{DropReason, Output, Side, Verdict};

@@ -21,9 +21,14 @@ pub(crate) struct PortRange {
 }
 
 impl PortRange {
+    /// How many ports it has.
+    pub(crate) fn len(self) -> u32 {
+        u32::from(self.last - self.first) + 1
+    }
+
     /// The part of it that belongs to `number` of `count` shards.
     pub(crate) fn share(self, number: u16, count: u16) -> Self {
-        let all = u32::from(self.last - self.first) + 1;
+        let all = self.len();
         let at = |n: u16| u32::from(self.first) + all * u32::from(n) / u32::from(count);
         Self {
             first: at(number) as u16,
@@ -80,7 +85,7 @@ impl PortTable {
         parity: Option<u16>,
         random: &mut Random,
     ) -> Option<u16> {
-        let width = u32::from(range.last - range.first) + 1;
+        let width = range.len();
         let mut port = range.first;
         for _ in 0..TRIES {
             port = (u32::from(range.first) + random.below(width)) as u16;

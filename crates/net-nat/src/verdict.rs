@@ -35,8 +35,12 @@ pub enum Verdict {
     /// A fragment that came before the one with the ports. A copy is kept; when it can be
     /// translated it comes out of [`NatEngine::next_output`](crate::NatEngine::next_output).
     Hold,
-    /// The packet belongs to the engine with this number; unchanged.
+    /// The packet belongs to the engine with this number, in the same direction; unchanged.
     Shard(u16),
+    /// The packet, which is half translated, is for a guest of the engine with this number:
+    /// [`NatEngine::translate_hairpinned`](crate::NatEngine::translate_hairpinned) of that one does
+    /// the rest.
+    Hairpin(u16),
 }
 
 /// Why a packet goes no further.
@@ -158,6 +162,8 @@ impl fmt::Display for DropReason {
 pub struct Output {
     /// Where it goes.
     pub side: Side,
+    /// The engine that has to translate it first, as inbound; `None` when it is ready.
+    pub shard: Option<u16>,
     /// The packet, from its IP header on.
     pub packet: alloc::vec::Vec<u8>,
 }

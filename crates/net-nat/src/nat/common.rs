@@ -98,8 +98,27 @@ impl Common {
             self.counters.outputs_lost += 1;
             return false;
         }
-        self.outputs.push_back(Output { side, packet });
+        self.outputs.push_back(Output {
+            side,
+            shard: None,
+            packet,
+        });
         true
+    }
+
+    /// The same for a packet from the outside that another engine has to translate.
+    pub(crate) fn send_to_shard(&mut self, shard: u16, packet: alloc::vec::Vec<u8>) {
+        if self.send(Side::Inside, packet)
+            && let Some(output) = self.outputs.back_mut()
+        {
+            output.shard = Some(shard);
+        }
+    }
+
+    /// The packet is another engine's.
+    pub(crate) fn hand_over(&mut self, shard: u16) -> Verdict {
+        self.counters.sharded += 1;
+        Verdict::Shard(shard)
     }
 
     /// Whether one more ICMP error may be sent now (RFC 5508, REQ-10d).

@@ -30,6 +30,13 @@ impl<F: Family> Nat<F> {
         {
             self.free_resting(common, protocol, external, outside.port)?;
         }
+        let shard = self.steering.add_forward(protocol, outside, inside.addr);
+        if shard != self.steering.shard.number {
+            if let Some(space) = space {
+                self.externals.reserve(space, external, outside.port);
+            }
+            return Ok(());
+        }
         let (host, known) = self
             .host(common, inside.addr)
             .map_err(|_| ForwardError::TableFull)?;
@@ -89,6 +96,15 @@ impl<F: Family> Nat<F> {
         outside: Endpoint<F::Addr>,
     ) -> Result<(), ForwardError> {
         let external = self.externals.number(outside.addr);
+        let shard = self.steering.forward(protocol, outside);
+        self.steering.remove_forward(protocol, outside);
+        if let (Some(external), Some(shard)) = (external, shard)
+            && shard != self.steering.shard.number
+        {
+            self.externals
+                .release(space(protocol), protocol, external, outside.port);
+            return Ok(());
+        }
         let mapping = external.and_then(|external| {
             self.externals
                 .mapping(space(protocol), protocol, external, outside.port)

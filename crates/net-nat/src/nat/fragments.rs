@@ -19,7 +19,16 @@ const NEWCOMERS: u32 = u32::MAX - 1;
 
 /// What becomes of the pieces of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Translation<A> {
+pub(crate) enum Translation<A> {
+    /// They are translated.
+    Rewrite(Rewriting<A>),
+    /// They are another engine's.
+    Shard(u16),
+}
+
+/// How pieces are translated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rewriting<A> {
     pub(super) end: End,
     pub(super) to: A,
     pub(super) l3: Delta,
@@ -46,7 +55,7 @@ impl<F: Family> Nat<F> {
         packet: &mut P,
         direction: Direction,
         owner: u32,
-        mut translation: Translation<F::Addr>,
+        mut rewriting: Rewriting<F::Addr>,
         hairpin: bool,
     ) -> Result<(), Verdict> {
         let (key, piece, _) = self
@@ -55,22 +64,23 @@ impl<F: Family> Nat<F> {
         if direction == Direction::Outbound {
             // Sent twice, it keeps the identification it got.
             let before = self.fragments.translation(&key, common.now);
-            translation.id = match before {
-                Some(before) => before.id,
-                None => F::new_id(packet.head(), translation.to, &mut common.ids),
+            rewriting.id = match before {
+                Some(Translation::Rewrite(before)) => before.id,
+                _ => F::new_id(packet.head(), rewriting.to, &mut common.ids),
             };
         }
         let mut released = alloc::vec::Vec::new();
+        let translation = Translation::Rewrite(rewriting);
         self.fragments
             .first(key, &piece, owner, translation, common.now, &mut |held| {
                 released.push(held);
             })
             .map_err(|_| common.refuse(DropReason::Fragment))?;
-        if let Some(id) = translation.id {
+        if let Some(id) = rewriting.id {
             F::set_id(packet.head_mut(), id);
         }
         for mut held in released {
-            Self::rewrite_tail(&mut held, &translation);
+            Self::rewrite_tail(&mut held, &rewriting);
             if hairpin {
                 // What waits for its second translation goes the way all packets go.
                 if let Ok(header) = F::parse(&held, held.len(), Direction::Inbound)
@@ -80,7 +90,7 @@ impl<F: Family> Nat<F> {
                     common.send(side, held);
                 }
             } else {
-                common.send(translation.side, held);
+                common.send(rewriting.side, held);
             }
         }
         Ok(())
@@ -111,29 +121,47 @@ impl<F: Family> Nat<F> {
             &copy
         };
         match self.fragments.later(key, &piece, owner, whole, common.now) {
-            Later::Translate(translation) => {
-                Self::rewrite_tail(packet.head_mut(), &translation);
+            Later::Translate(Translation::Shard(shard)) => common.hand_over(shard),
+            Later::Translate(Translation::Rewrite(rewriting)) => {
+                Self::rewrite_tail(packet.head_mut(), &rewriting);
                 match direction {
                     Direction::Outbound => common.counters.outbound += 1,
                     Direction::Inbound => common.counters.inbound += 1,
                 }
-                if direction == Direction::Outbound && translation.side == Side::Inside {
+                if direction == Direction::Outbound && rewriting.side == Side::Inside {
                     let head = packet.head();
                     return match F::parse(head, packet.total_len(), Direction::Inbound) {
                         Ok(header) => self.tail(common, packet, &header, Direction::Inbound),
                         Err(reason) => common.refuse(reason),
                     };
                 }
-                Verdict::Translated(translation.side)
+                Verdict::Translated(rewriting.side)
             }
             Later::Held => Verdict::Hold,
             Later::Dropped(_) => common.refuse(DropReason::Fragment),
         }
     }
 
-    fn rewrite_tail(head: &mut [u8], translation: &Translation<F::Addr>) {
-        rewrite_addr::<F>(head, translation.end, translation.to, translation.l3);
-        if let Some(id) = translation.id {
+    /// The first piece of a datagram from the outside, whose port is another engine's.
+    pub(super) fn head_of_shard(
+        &mut self,
+        common: &mut Common,
+        head: &[u8],
+        shard: u16,
+    ) -> Result<(), DropReason> {
+        let (key, piece, _) = self.piece(head, Direction::Inbound)?;
+        let translation = Translation::Shard(shard);
+        let now = common.now;
+        self.fragments
+            .first(key, &piece, STRANGERS, translation, now, &mut |held| {
+                common.send_to_shard(shard, held);
+            })
+            .map_err(|_| DropReason::Fragment)
+    }
+
+    fn rewrite_tail(head: &mut [u8], rewriting: &Rewriting<F::Addr>) {
+        rewrite_addr::<F>(head, rewriting.end, rewriting.to, rewriting.l3);
+        if let Some(id) = rewriting.id {
             F::set_id(head, id);
         }
     }

@@ -83,6 +83,10 @@ impl<F: Family> Nat<F> {
         };
         // The quoted packet went the other way: its source was on the side the error goes to.
         let Some(number) = self.quoted_session(common, &quote, direction) else {
+            let shard = self.steering.of_quote::<F>(&quote, direction);
+            if shard != self.steering.shard.number {
+                return common.hand_over(shard);
+            }
             return common.refuse(DropReason::UnrelatedIcmp);
         };
         let Some(session) = self.sessions.get(number).copied() else {

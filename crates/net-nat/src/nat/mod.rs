@@ -36,6 +36,7 @@ use crate::hosts::Hosts;
 use crate::mapping::Mappings;
 use crate::prefix::Prefix;
 use crate::session::Session;
+use crate::steering::FamilySteering;
 use crate::table::{Index, Slab};
 use crate::wheel::Wheel;
 
@@ -61,6 +62,7 @@ pub(crate) struct Nat<F: Family> {
     contacts: Option<Contacts<F::Addr>>,
     fragments: FragmentTable<F::Addr, Translation<F::Addr>>,
     unsolicited: Unsolicited<F::Addr>,
+    steering: FamilySteering<F::Addr>,
     inside: Vec<Prefix<F::Addr>>,
     cache: Cache,
     scratch: Box<[Scratch; BATCH]>,
@@ -105,6 +107,7 @@ impl<F: Family> Nat<F> {
             },
             fragments: FragmentTable::new(limits.fragments, &config.seed),
             unsolicited: Unsolicited::new(limits.unsolicited),
+            steering: FamilySteering::new(Some(family), config.shard, common.keys, &config.seed),
             inside: family.inside.clone(),
             cache: Cache::new(),
             scratch: Box::new([Scratch::EMPTY; BATCH]),

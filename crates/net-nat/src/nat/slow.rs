@@ -7,7 +7,7 @@ use net_wire::tcp::TcpFlags;
 use super::Nat;
 use super::common::{Common, towards};
 use super::fast::segment;
-use super::fragments::Translation;
+use super::fragments::Rewriting;
 use super::open::{Opening, behaviour};
 use crate::address::{Address, Endpoint};
 use crate::config::Dependence;
@@ -70,6 +70,10 @@ impl<F: Family> Nat<F> {
         }
         if !header.dst.addr.is_host() {
             return common.refuse(DropReason::Spoofed);
+        }
+        let shard = self.steering.of_header(header, Direction::Outbound);
+        if shard != self.steering.shard.number && header.kind != Kind::Error {
+            return common.hand_over(shard);
         }
         match header.kind {
             Kind::Tail => return self.tail(common, packet, header, Direction::Outbound),
@@ -192,6 +196,11 @@ impl<F: Family> Nat<F> {
         if !remote.addr.is_host() || (ours && !hairpin) {
             return common.refuse(DropReason::Spoofed);
         }
+        if self.steering.is_shared()
+            && let Some(verdict) = self.steer_inbound(common, packet, header, hairpin)
+        {
+            return verdict;
+        }
         match header.kind {
             Kind::Tail => return self.tail(common, packet, header, Direction::Inbound),
             Kind::Error => return self.error_inbound(common, packet),
@@ -209,6 +218,50 @@ impl<F: Family> Nat<F> {
             }
             Err(reason) => common.refuse(reason),
         }
+    }
+
+    /// Where a packet from the outside goes that is another engine's.
+    fn steer_inbound<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &P,
+        header: &Header<F::Addr>,
+        hairpin: bool,
+    ) -> Option<Verdict> {
+        if matches!(header.kind, Kind::Tail | Kind::Error) {
+            return None;
+        }
+        let shard = self.steering.of_outside(header.protocol, header.dst);
+        if shard == self.steering.shard.number {
+            return None;
+        }
+        if hairpin && header.is_fragment {
+            // The pieces would need a second record in each of two engines.
+            return Some(common.refuse(DropReason::Unsupported));
+        }
+        if hairpin {
+            common.counters.sharded += 1;
+            return Some(Verdict::Hairpin(shard));
+        }
+        if header.is_fragment
+            && let Err(reason) = self.head_of_shard(common, packet.head(), shard)
+        {
+            return Some(common.refuse(reason));
+        }
+        Some(common.hand_over(shard))
+    }
+
+    /// The rest of a translation that another engine began: its packet is for a guest of ours.
+    pub(crate) fn hairpinned<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+    ) -> Verdict {
+        let verdict = self.back_inside(common, packet);
+        if let Verdict::Translated(_) = verdict {
+            packet.changed();
+        }
+        verdict
     }
 
     /// Opens the session of a packet from the outside, if a mapping admits it.
@@ -411,7 +464,7 @@ impl<F: Family> Nat<F> {
             Direction::Outbound => (End::Source, session.outside(), deltas),
             Direction::Inbound => (End::Destination, session.inside(), deltas.inverse()),
         };
-        let translation = Translation {
+        let rewriting = Rewriting {
             end,
             to: to.addr,
             l3: deltas.l3,
@@ -424,7 +477,7 @@ impl<F: Family> Nat<F> {
                 .slab
                 .get(session.mapping)
                 .map_or(0, |m| m.host);
-            match self.head_fragment(common, packet, direction, owner, translation, hairpin) {
+            match self.head_fragment(common, packet, direction, owner, rewriting, hairpin) {
                 Ok(()) => {}
                 Err(verdict) => return verdict,
             }
