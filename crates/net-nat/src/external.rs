@@ -102,6 +102,11 @@ impl<A: Address> Externals<A> {
         self.list.get(usize::from(number))?.own
     }
 
+    /// Whether the host has an address for itself.
+    pub(crate) fn has_own(&self, host: A) -> bool {
+        !self.own_of.is_empty() && self.own_of.contains_key(&host)
+    }
+
     /// The address for a new host: its own, or the shared one with the fewest hosts.
     pub(crate) fn assign(&mut self, host: A) -> Option<u16> {
         let number = match self.own_of.get(&host) {

@@ -63,15 +63,13 @@ impl<A: Address> Header<A> {
     }
 }
 
-/// What the headers of a usual packet say: TCP or UDP, whole, without options.
+/// A usual packet: TCP or UDP, whole, without options. Its ends are read by [`Family::ends`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Fast<A> {
+pub(crate) struct Usual {
     pub(crate) protocol: u8,
-    pub(crate) src: Endpoint<A>,
-    pub(crate) dst: Endpoint<A>,
+    pub(crate) may_fragment: bool,
     /// By the packet's own account.
     pub(crate) len: u16,
-    pub(crate) may_fragment: bool,
 }
 
 /// An IP version.
@@ -89,8 +87,11 @@ pub(crate) trait Family: Sized + 'static {
     /// Whether a packet is of this version; an empty one is of none.
     fn is(packet: &[u8]) -> bool;
 
-    /// A usual packet; `None` for any other.
-    fn fast(head: &[u8], len: usize) -> Option<Fast<Self::Addr>>;
+    /// Whether the packet is a usual one; `None` for any other.
+    fn usual(head: &[u8], len: usize) -> Option<Usual>;
+
+    /// Source and destination of a usual packet.
+    fn ends(head: &[u8]) -> Option<(Endpoint<Self::Addr>, Endpoint<Self::Addr>)>;
 
     /// Any packet whose first bytes are `head` and which has `len` bytes.
     fn parse(
@@ -170,7 +171,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn fast(head: &[u8], len: usize) -> Option<Fast<Ipv4Addr>> {
+    fn usual(head: &[u8], len: usize) -> Option<Usual> {
         let h = head.first_chunk::<28>()?;
         let fragment = be16(h, 6);
         let total = be16(h, 2);
@@ -188,13 +189,20 @@ impl Family for V4 {
         {
             return None;
         }
-        Some(Fast {
+        Some(Usual {
             protocol,
-            src: Endpoint::new(addr4(h, 12), be16(h, 20)),
-            dst: Endpoint::new(addr4(h, 16), be16(h, 22)),
-            len: total,
             may_fragment: fragment & 0x4000 == 0,
+            len: total,
         })
+    }
+
+    #[inline(always)]
+    fn ends(head: &[u8]) -> Option<(Endpoint<Ipv4Addr>, Endpoint<Ipv4Addr>)> {
+        let h = head.first_chunk::<28>()?;
+        Some((
+            Endpoint::new(addr4(h, 12), be16(h, 20)),
+            Endpoint::new(addr4(h, 16), be16(h, 22)),
+        ))
     }
 
     fn parse(
@@ -311,7 +319,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn fast(head: &[u8], len: usize) -> Option<Fast<Ipv6Addr>> {
+    fn usual(head: &[u8], len: usize) -> Option<Usual> {
         let h = head.first_chunk::<48>()?;
         let total = usize::from(be16(h, 4)) + ipv6::HEADER_LEN;
         let protocol = h[6];
@@ -323,14 +331,21 @@ impl Family for V6 {
         if h[0] >> 4 != 6 || total < least || total > len || head.len() < least {
             return None;
         }
-        Some(Fast {
+        Some(Usual {
             protocol,
-            src: Endpoint::new(addr6(h, 8), be16(h, 40)),
-            dst: Endpoint::new(addr6(h, 24), be16(h, 42)),
+            may_fragment: false,
             // A payload length near its end makes no usual packet.
             len: u16::try_from(total).ok()?,
-            may_fragment: false,
         })
+    }
+
+    #[inline(always)]
+    fn ends(head: &[u8]) -> Option<(Endpoint<Ipv6Addr>, Endpoint<Ipv6Addr>)> {
+        let h = head.first_chunk::<48>()?;
+        Some((
+            Endpoint::new(addr6(h, 8), be16(h, 40)),
+            Endpoint::new(addr6(h, 24), be16(h, 42)),
+        ))
     }
 
     fn parse(

@@ -39,6 +39,8 @@ impl<A> Mapping<A> {
     const INDEXED: u8 = 2;
     /// Its port rests; it is in the wheel.
     const RESTING: u8 = 4;
+    /// Was a forward: keeps its sessions and admits nobody new, until it has rested.
+    const WITHDRAWN: u8 = 8;
 
     pub(crate) fn is_forward(&self) -> bool {
         self.bits & Self::FORWARD != 0
@@ -58,6 +60,14 @@ impl<A> Mapping<A> {
 
     pub(crate) fn set_resting(&mut self, on: bool) {
         self.set(Self::RESTING, on);
+    }
+
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.bits & Self::WITHDRAWN != 0
+    }
+
+    pub(crate) fn set_withdrawn(&mut self, on: bool) {
+        self.set(Self::WITHDRAWN, on);
     }
 
     fn set(&mut self, bit: u8, on: bool) {

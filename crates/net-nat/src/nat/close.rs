@@ -49,13 +49,19 @@ impl<F: Family> Nat<F> {
         records.chain(self.next_answer()).min()
     }
 
-    /// A session keeps another time from now on.
+    /// A session keeps another time from now on. One that is not to be refreshed, as after a reset,
+    /// may only get a shorter life by that (RFC 7857, section 2.2).
     #[cold]
-    pub(super) fn retime(&mut self, common: &Common, number: u32, timer: Timer) {
+    pub(super) fn retime(&mut self, common: &Common, number: u32, timer: Timer, refresh: bool) {
         self.wheel.unlink(&mut self.sessions, number);
         if let Some(session) = self.sessions.get_mut(number) {
             session.set_timer(timer);
-            session.expires = common.deadline(timer as usize);
+            let deadline = common.deadline(timer as usize);
+            session.expires = if refresh {
+                deadline
+            } else {
+                deadline.min(session.expires)
+            };
         }
         self.wheel.link(&mut self.sessions, number);
     }

@@ -13,7 +13,7 @@ use super::{BATCH, Nat};
 use crate::address::Endpoint;
 use crate::config::OutOfWindow;
 use crate::direction::Direction;
-use crate::family::{Family, Fast};
+use crate::family::{Family, Usual};
 use crate::packet::IpPacket;
 use crate::rewrite::{Deltas, End, rewrite};
 use crate::session::Timer;
@@ -29,6 +29,7 @@ pub(crate) struct Scratch {
     /// The session it is probably of; [`SLOW`] for a packet that takes the slow way, [`SKIP`] for
     /// one of another family.
     guess: u32,
+    usual: Usual,
 }
 
 const SLOW: u32 = NONE;
@@ -38,6 +39,11 @@ impl Scratch {
     pub(crate) const EMPTY: Self = Self {
         hash: 0,
         guess: SLOW,
+        usual: Usual {
+            protocol: 0,
+            may_fragment: false,
+            len: 0,
+        },
     };
 }
 
@@ -57,13 +63,12 @@ impl Way for In {
     const DIRECTION: Direction = Direction::Inbound;
 }
 
-impl<A: Copy> Fast<A> {
-    #[inline(always)]
-    fn ends<W: Way>(&self) -> (Endpoint<A>, Endpoint<A>) {
-        match W::DIRECTION {
-            Direction::Outbound => (self.src, self.dst),
-            Direction::Inbound => (self.dst, self.src),
-        }
+/// Our end of a packet and the other one.
+#[inline(always)]
+fn by_side<W: Way, A>((src, dst): (Endpoint<A>, Endpoint<A>)) -> (Endpoint<A>, Endpoint<A>) {
+    match W::DIRECTION {
+        Direction::Outbound => (src, dst),
+        Direction::Inbound => (dst, src),
     }
 }
 
@@ -75,15 +80,15 @@ impl<F: Family> Nat<F> {
         common: &mut Common,
         packet: &mut P,
     ) -> Verdict {
-        if let Some(fast) = F::fast(packet.head(), packet.total_len()) {
-            let hash = Self::hash::<W>(common, &fast);
+        let mut verdict = Verdict::Pass;
+        if let Some((usual, hash)) = Self::look::<W, P>(common, packet) {
             if let Some(number) = self.cache.get(hash)
-                && let Some(verdict) = self.apply::<W, P>(common, packet, &fast, number)
+                && self.apply::<W, P>(common, packet, &usual, number, &mut verdict)
             {
                 return verdict;
             }
             if let Some(number) = self.index.guess(hash)
-                && let Some(verdict) = self.apply::<W, P>(common, packet, &fast, number)
+                && self.apply::<W, P>(common, packet, &usual, number, &mut verdict)
             {
                 self.cache.put(hash, number);
                 return verdict;
@@ -92,12 +97,16 @@ impl<F: Family> Nat<F> {
         self.slow(common, packet, W::DIRECTION)
     }
 
+    /// A usual packet and its hash.
     #[inline(always)]
-    fn hash<W: Way>(common: &Common, fast: &Fast<F::Addr>) -> u64 {
-        let (local, remote) = fast.ends::<W>();
-        common
+    fn look<W: Way, P: IpPacket + ?Sized>(common: &Common, packet: &P) -> Option<(Usual, u64)> {
+        let head = packet.head();
+        let usual = F::usual(head, packet.total_len())?;
+        let (local, remote) = by_side::<W, _>(F::ends(head)?);
+        let hash = common
             .keys
-            .flow(W::DIRECTION as u8, fast.protocol, local, remote)
+            .flow(W::DIRECTION as u8, usual.protocol, local, remote);
+        Some((usual, hash))
     }
 
     /// Translates the packets of this family among many, at most [`BATCH`] of them; returns how many
@@ -110,14 +119,16 @@ impl<F: Family> Nat<F> {
     ) -> usize {
         let mut skipped = 0;
         for (packet, scratch) in packets.iter().zip(self.scratch.iter_mut()) {
-            let head = packet.head();
-            scratch.guess = SLOW;
-            if let Some(fast) = F::fast(head, packet.total_len()) {
-                let hash = Self::hash::<W>(common, &fast);
+            if let Some((usual, hash)) = Self::look::<W, P>(common, packet) {
                 self.index.prefetch(hash);
-                scratch.hash = hash;
-                scratch.guess = 0;
-            } else if !F::is(head) {
+                *scratch = Scratch {
+                    hash,
+                    guess: 0,
+                    usual,
+                };
+            } else if F::is(packet.head()) {
+                scratch.guess = SLOW;
+            } else {
                 scratch.guess = SKIP;
                 skipped += 1;
             }
@@ -132,56 +143,62 @@ impl<F: Family> Nat<F> {
             }
         }
         for (at, (packet, verdict)) in packets.iter_mut().zip(verdicts).enumerate() {
-            let guess = self.scratch[at % BATCH].guess;
+            let Scratch { guess, usual, .. } = self.scratch[at % BATCH];
             if guess == SKIP {
                 continue;
             }
-            // The headers lie in the cache by now: to read them again costs less than to keep them.
-            if guess != SLOW
-                && let Some(fast) = F::fast(packet.head(), packet.total_len())
-                && let Some(done) = self.apply::<W, P>(common, packet, &fast, guess)
-            {
-                *verdict = done;
-            } else {
+            // The numbers that mean something else are beyond all sessions.
+            if !self.apply::<W, P>(common, packet, &usual, guess, verdict) {
                 *verdict = self.slow(common, packet, W::DIRECTION);
             }
         }
         skipped
     }
 
-    /// Translates the packet by this session, if it is the packet's and nothing out of the ordinary
-    /// has to be done.
+    /// Translates a usual packet by this session, if it is the packet's and nothing out of the
+    /// ordinary has to be done; the verdict is set then.
     #[inline(always)]
     fn apply<W: Way, P: IpPacket + ?Sized>(
         &mut self,
         common: &mut Common,
         packet: &mut P,
-        fast: &Fast<F::Addr>,
+        usual: &Usual,
         number: u32,
-    ) -> Option<Verdict> {
+        verdict: &mut Verdict,
+    ) -> bool {
         let side = towards(W::DIRECTION);
-        let session = self.sessions.get_mut(number)?;
-        let (local, remote) = fast.ends::<W>();
-        let usual = session.is(W::DIRECTION, fast.protocol, local, remote)
+        let Some(session) = self.sessions.get_mut(number) else {
+            return false;
+        };
+        let Some(ends) = F::ends(packet.head()) else {
+            return false;
+        };
+        let (local, remote) = by_side::<W, _>(ends);
+        let good = session.is(W::DIRECTION, usual.protocol, local, remote)
             & (session.expires >= common.tick)
             & !session.is_hairpin();
-        if !usual || (u32::from(fast.len) > common.mtu[side as usize] && !packet.is_super_frame()) {
-            return None;
+        if !good || (u32::from(usual.len) > common.mtu[side as usize] && !packet.is_super_frame()) {
+            return false;
         }
         let mut refresh = W::DIRECTION == Direction::Outbound || common.config.inbound_refresh;
-        if fast.protocol == ip_proto::TCP {
-            let head = packet.head();
-            let segment = segment(head.get(F::L4..)?, usize::from(fast.len) - F::L4)?;
+        if usual.protocol == ip_proto::TCP {
+            let bytes = packet.head().get(F::L4..).unwrap_or_default();
+            let Some(segment) = segment(bytes, usize::from(usual.len) - F::L4) else {
+                return false;
+            };
             let effect = session.tcp.advance(W::DIRECTION, &segment);
             refresh = effect.refresh;
-            let wanted = Timer::of(effect.class);
-            if !effect.in_window | (wanted as usize != session.timer())
-                && let Some(verdict) = self.unusual(common, number, &effect)
-            {
-                return Some(verdict);
+            let other_time = Timer::of(effect.class) as usize != session.timer();
+            if !effect.in_window | other_time {
+                if let Some(refused) = self.unusual(common, number, &effect) {
+                    *verdict = refused;
+                    return true;
+                }
             }
         }
-        let session = self.sessions.get_mut(number)?;
+        let Some(session) = self.sessions.get_mut(number) else {
+            return false;
+        };
         if refresh {
             let deadline = common.deadline(session.timer());
             // A store into a line that is about to be loaded as a whole would make that wait.
@@ -198,19 +215,26 @@ impl<F: Family> Nat<F> {
         match W::DIRECTION {
             Direction::Outbound => {
                 let to = session.outside();
-                rewrite::<F>(head, F::L4, fast.protocol, End::Source, to, deltas, partial);
-                if fast.may_fragment {
+                rewrite::<F>(
+                    head,
+                    F::L4,
+                    usual.protocol,
+                    End::Source,
+                    to,
+                    deltas,
+                    partial,
+                );
+                if usual.may_fragment {
                     F::renumber(head, &mut common.ids);
                 }
                 common.counters.outbound += 1;
             }
             Direction::Inbound => {
-                let to = session.inside();
-                let back = deltas.inverse();
+                let (to, back) = (session.inside(), deltas.inverse());
                 rewrite::<F>(
                     head,
                     F::L4,
-                    fast.protocol,
+                    usual.protocol,
                     End::Destination,
                     to,
                     back,
@@ -220,7 +244,8 @@ impl<F: Family> Nat<F> {
             }
         }
         packet.changed();
-        Some(Verdict::Translated(side))
+        *verdict = Verdict::Translated(side);
+        true
     }
 
     /// A TCP segment that is outside its window, or after which another time is kept; the verdict if
@@ -240,7 +265,7 @@ impl<F: Family> Nat<F> {
         }
         let wanted = Timer::of(effect.class);
         if self.sessions.get(number)?.timer() != wanted as usize {
-            self.retime(common, number, wanted);
+            self.retime(common, number, wanted, effect.refresh);
         }
         None
     }

@@ -113,6 +113,7 @@ impl<F: Family> Nat<F> {
         match (mapping, record) {
             (Some(mapping), Some(record)) if record.is_forward() => {
                 record.set_forward(false);
+                record.set_withdrawn(true);
                 self.rest_if_idle(common, mapping);
                 Ok(())
             }

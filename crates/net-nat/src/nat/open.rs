@@ -4,7 +4,7 @@ use net_wire::ip_proto;
 
 use super::Nat;
 use super::common::Common;
-use crate::address::Endpoint;
+use crate::address::{Address, Endpoint};
 use crate::config::{Behaviour, Dependence};
 use crate::direction::Direction;
 use crate::event::Event;
@@ -75,7 +75,12 @@ impl<F: Family> Nat<F> {
         if self.sessions.is_full() {
             return Err(DropReason::TableFull);
         }
-        let dependence = behaviour(common, opening.protocol).mapping;
+        // Who has an address of its own keeps its ports, whomever it talks to.
+        let dependence = if self.externals.has_own(opening.local.addr) {
+            Dependence::EndpointIndependent
+        } else {
+            behaviour(common, opening.protocol).mapping
+        };
         let key = MappingKey::new(opening.protocol, opening.local, opening.remote, dependence);
         let hash = key.hash(&common.keys);
         let mapping = match self.mappings.find(hash, &key) {
@@ -89,28 +94,47 @@ impl<F: Family> Nat<F> {
         self.open(common, opening, mapping, opening.local)
     }
 
-    /// Opens the session of an inbound packet that a mapping admits.
+    /// Opens the session of an inbound packet that is for `inside`, by the mapping that admits it or,
+    /// for a host with an address of its own, by a new one.
     pub(super) fn open_inbound(
         &mut self,
         common: &mut Common,
         opening: &Opening<F::Addr>,
-        mapping: u32,
+        mapping: Option<u32>,
+        inside: Endpoint<F::Addr>,
     ) -> Result<u32, DropReason> {
-        self.make_room(common);
         if self.sessions.is_full() {
             return Err(DropReason::TableFull);
         }
-        self.admit(common, mapping)?;
-        let record = self.mappings.slab.get(mapping);
-        let inside = record.map(|m| Endpoint::new(m.inside, m.inside_port));
-        let inside = inside.ok_or(DropReason::NoMapping)?;
+        // The same two ends by another outside endpoint: the inside could not tell the two flows
+        // apart, nor could we its answers.
+        let (protocol, remote) = (opening.protocol, opening.remote);
+        let other = self.find(common, Direction::Outbound, protocol, inside, remote);
+        if other.is_some() {
+            return Err(DropReason::Filtered);
+        }
+        let mapping = match mapping {
+            Some(mapping) => {
+                self.admit(common, mapping)?;
+                mapping
+            }
+            None => {
+                let anyone = Endpoint::new(F::Addr::UNSPECIFIED, 0);
+                let key = MappingKey {
+                    protocol,
+                    inside,
+                    remote: anyone,
+                };
+                self.map(common, key.hash(&common.keys), &key)?
+            }
+        };
         self.wake(mapping);
         self.open(common, opening, mapping, inside)
     }
 
     /// A new mapping gets sessions that have ended out of the way, a few at a time, so that the table
     /// empties as fast as it fills even if nobody calls `expire`.
-    fn make_room(&mut self, common: &mut Common) {
+    pub(super) fn make_room(&mut self, common: &mut Common) {
         self.expire_some(common, 2);
     }
 
@@ -231,6 +255,7 @@ impl<F: Family> Nat<F> {
             && record.is_resting()
         {
             record.set_resting(false);
+            record.set_withdrawn(false);
             self.resting.unlink(&mut self.mappings.slab, mapping);
         }
     }

@@ -272,22 +272,24 @@ impl<F: Family> Nat<F> {
         header: &Header<F::Addr>,
         external: u16,
     ) -> Result<u32, DropReason> {
+        // Before anything is looked up: it may take away the very mapping that would be found.
+        self.make_room(common);
         let (local, remote) = header.ends(Direction::Inbound);
         let protocol = header.protocol;
         let space = space(protocol);
         let mapping = self
             .externals
             .mapping(space, protocol, external, local.port);
-        let live = mapping.filter(|&m| {
-            let record = self.mappings.slab.get(m);
-            record.is_some_and(|m| !m.is_resting())
+        let live = mapping.and_then(|m| {
+            let record = self.mappings.slab.get(m).filter(|m| !m.is_resting())?;
+            Some((m, Endpoint::new(record.inside, record.inside_port)))
         });
-        let mapping = match live {
-            Some(mapping) => {
+        let inside = match live {
+            Some((mapping, inside)) => {
                 if !self.admits(common, mapping, protocol, remote) {
                     return Err(DropReason::Filtered);
                 }
-                mapping
+                inside
             }
             None => {
                 // A host with an address of its own may be called at any port.
@@ -302,12 +304,14 @@ impl<F: Family> Nat<F> {
                 if space.is_none() && !self.translates(common, protocol) {
                     return Err(DropReason::Unsupported);
                 }
-                // A segment that opens nothing shall not leave a mapping behind.
-                self.first_segment(common, packet.head(), header, Direction::Inbound)?;
-                match mapping {
-                    Some(resting) => resting,
-                    None => self.map_own(common, protocol, Endpoint::new(host, local.port))?,
+                let inside = Endpoint::new(host, local.port);
+                // A port that rests after another host's forward is not yet this one's.
+                let resting = mapping.and_then(|m| self.mappings.slab.get(m));
+                if resting.is_some_and(|m| (m.inside, m.inside_port) != (inside.addr, inside.port))
+                {
+                    return Err(DropReason::NoMapping);
                 }
+                inside
             }
         };
         let tcp = self.first_segment(common, packet.head(), header, Direction::Inbound)?;
@@ -321,28 +325,8 @@ impl<F: Family> Nat<F> {
                 tcp,
             },
             mapping,
-        )
-    }
-
-    /// The mapping of a host with an address of its own, for a packet from the outside.
-    fn map_own(
-        &mut self,
-        common: &mut Common,
-        protocol: u8,
-        inside: Endpoint<F::Addr>,
-    ) -> Result<u32, DropReason> {
-        use crate::mapping::MappingKey;
-        let anyone = Endpoint::new(F::Addr::UNSPECIFIED, 0);
-        let key = MappingKey {
-            protocol,
             inside,
-            remote: anyone,
-        };
-        let hash = key.hash(&common.keys);
-        match self.mappings.find(hash, &key) {
-            Some(mapping) => Ok(mapping),
-            None => self.map(common, hash, &key),
-        }
+        )
     }
 
     /// Whether a mapping lets this stranger in (RFC 4787, section 5).
@@ -359,12 +343,17 @@ impl<F: Family> Nat<F> {
         if record.is_forward() {
             return true;
         }
-        if let Some((_, true)) = self.externals.owner(record.external) {
+        if record.is_withdrawn() {
+            return false;
+        }
+        let owner = self.externals.owner(record.external);
+        if let Some((_, true)) = owner {
             return true;
         }
         let behaviour = behaviour(common, protocol);
         let bound = self.mappings.remote(mapping);
         let of_mapping = match behaviour.mapping {
+            _ if owner.is_some() => true,
             Dependence::EndpointIndependent => true,
             Dependence::AddressDependent => bound.addr == remote.addr,
             Dependence::AddressAndPortDependent => bound == remote,

@@ -3,7 +3,7 @@
 use super::segment::{MAX_SCALE, Segment};
 use super::state::{Effect, Event, Phase};
 use super::window::in_units;
-use super::{ACK, FIN, RST, SYN, Track, later};
+use super::{ACK, FIN, RST, SYN, Track};
 use crate::Direction;
 
 /// In the scale nibbles, until both SYNs are seen: no shift offered.
@@ -78,11 +78,9 @@ impl Track {
                 if segment.seq == self.acked[direction as usize] {
                     // Hosts leave out options when they repeat a SYN; the first offer stands,
                     // and if it did not arrive, the SYN-ACK has none.
-                    let end = &mut self.end[direction as usize];
-                    *end = later(*end, segment.end());
-                } else {
-                    *self = Self::from_syn(direction, segment);
+                    return self.refreshed();
                 }
+                *self = Self::from_syn(direction, segment);
                 return self.refreshed();
             }
             if segment.has(RST) && self.is_exact(direction, segment.seq) {

@@ -237,9 +237,29 @@ fn rfc7857_sec2_guessed_handshake_stays_opening() {
     for ack in [2, 3, 70_000, 1 << 31, u32::MAX - 70_000] {
         assert_refused(&mut track, Inbound, &outside(ACK, 1, ack, 0));
     }
+    // The other side cannot have changed its mind about the SYN.
+    assert_refused(&mut track, Outbound, &inside(SYN | ACK, 7_000_000, 2, 0));
     // In bounds, but it acknowledges nothing.
     assert_taken(&mut track, Inbound, &outside(ACK, 1, 0, 0));
     assert_eq!(track.class(), Class::Opening);
+}
+
+/// Nor is it established because the other side acknowledges more.
+#[test]
+fn rfc7857_sec2_handshake_waits_for_the_right_side() {
+    let syn = inside(SYN, 0, 0, 300);
+    let mut track = opened(Outbound, &syn);
+    assert_taken(&mut track, Inbound, &outside(SYN | ACK, 0, 1, 0));
+    assert_taken(&mut track, Inbound, &outside(ACK, 1, 301, 0));
+    assert_eq!(track.class(), Class::Opening);
+    // The SYN repeated, its data acknowledged by now.
+    assert_taken(&mut track, Outbound, &syn);
+    assert_event(
+        &mut track,
+        Outbound,
+        &inside(ACK, 301, 1, 0),
+        Event::Established,
+    );
 }
 
 #[test]

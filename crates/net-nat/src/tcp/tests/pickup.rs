@@ -73,14 +73,41 @@ fn row50_loose_pickup_acknowledgment_of_unseen_data() {
 #[test]
 fn row50_loose_pickup_beyond_a_hole() {
     let mut track = adopted(Outbound, &inside(ACK, 4_000_000, 500, 1_448));
-    assert_event(
+    let behind = with_window(outside(ACK, 500, 1_000_000, 0), 10);
+    assert_event(&mut track, Inbound, &behind, Event::Established);
+    assert_taken(&mut track, Outbound, &inside(ACK, 1_000_000, 500, 1_448));
+    assert_taken(
         &mut track,
         Inbound,
-        &outside(ACK, 500, 1_000_000, 0),
-        Event::Established,
+        &with_window(outside(ACK, 500, 4_001_448, 0), 10),
     );
-    assert_taken(&mut track, Outbound, &inside(ACK, 1_000_000, 500, 1_448));
-    assert_taken(&mut track, Inbound, &outside(ACK, 500, 4_001_448, 0));
+    // What was assumed of that side's window is forgotten.
+    assert_refused(
+        &mut track,
+        Outbound,
+        &inside(ACK, 4_001_448 + (10 << 14), 500, 2),
+    );
+}
+
+/// The widest windows one can claim: "later" still means later.
+#[test]
+fn row50_loose_pickup_at_the_extremes() {
+    let (far, widest) = (0x7fff << 14, 65_535 << 14);
+    let mut track = adopted(Outbound, &inside(ACK, 0, 1, 0));
+    assert_refused(&mut track, Outbound, &inside(ACK, far + 2, 1, 0));
+    assert_taken(&mut track, Outbound, &inside(ACK, far, 1, 0));
+    let lowest = 0u32.wrapping_sub(far);
+    assert_refused(
+        &mut track,
+        Inbound,
+        &outside(ACK, 1, lowest.wrapping_sub(1), 0),
+    );
+    let answer = with_window(outside(ACK, 1, lowest, 0), u16::MAX);
+    assert_event(&mut track, Inbound, &answer, Event::Established);
+    let before = track;
+    let oldest = inside(ACK, lowest.wrapping_sub(widest), 1, 0);
+    assert_taken(&mut track, Outbound, &oldest);
+    assert_eq!(track, before);
 }
 
 /// The shift was not seen: 14 is assumed.

@@ -82,8 +82,13 @@ fn row50_synack_reuse() {
 #[test]
 fn row50_synack_must_answer_the_syn_of_the_other_side() {
     let mut track = established();
-    // No SYN was sent.
+    // No SYN was sent; the second number is one that folds to 0.
     assert_refused(&mut track, Inbound, &outside(SYN | ACK, NEW, NEW + 1, 0));
+    assert_refused(
+        &mut track,
+        Inbound,
+        &segment(SYN | ACK, 0x7000_0000, 0x1234_1235, 0),
+    );
     // One was, with another number.
     assert_passed(&mut track, Outbound, &inside(SYN, NEW, 0, 0));
     assert_refused(&mut track, Inbound, &outside(SYN | ACK, NEW, NEW, 0));
@@ -114,6 +119,19 @@ fn row50_late_duplicates_do_not_restart() {
         assert_taken(&mut track, Outbound, &inside(ACK, 1 + data, 1 + data, 0));
         assert_eq!(track.state(), TcpState::Established);
     }
+}
+
+/// The same when one side has only received, and its SYN still looks like the latest it sent.
+#[test]
+fn row50_late_duplicates_in_a_download() {
+    let mut track = established();
+    for sent in (1..200_000).step_by(50_000) {
+        assert_taken(&mut track, Inbound, &outside(ACK, sent, 1, 50_000));
+        assert_taken(&mut track, Outbound, &inside(ACK, 1, sent + 50_000, 0));
+    }
+    assert_passed(&mut track, Outbound, &inside(SYN, 0, 0, 0));
+    assert_refused(&mut track, Inbound, &outside(SYN | ACK, 0, 1, 0));
+    assert_taken(&mut track, Inbound, &outside(ACK, 200_001, 1, 50_000));
 }
 
 #[test]

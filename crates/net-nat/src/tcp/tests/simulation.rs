@@ -166,5 +166,5 @@ fn row50_loose_pickup_of_correct_hosts() {
         closed += u32::from(track.is_some_and(|track| track.state() == TcpState::Closing));
     }
     // The others were forgotten after one of the FINs, and half closed is all that can be seen.
-    assert!(closed > 200, "{closed}");
+    assert!(closed > 150, "{closed}");
 }

@@ -96,7 +96,7 @@ fn row50_options_malformed() {
         ),
         (&[3, 3, 200], Some(14)),
         // The list ended before it.
-        (&[0, 3, 3, 7], None),
+        (&[0, 2, 3, 3, 7], None),
         // Cut short, of the wrong length, or behind something that is.
         (&[3], None),
         (&[3, 3], None),
