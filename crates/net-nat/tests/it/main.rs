@@ -5,5 +5,9 @@
 //! (one packet by packet, one in batches), compares them, and recomputes every checksum.
 #![allow(clippy::unwrap_used)] // A test that cannot go on shall stop.
 
+mod filtering;
 mod lab;
 mod mapping;
+mod ports;
+mod shards;
+mod snapshot;
