@@ -14,6 +14,10 @@ use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 /// More handles than this only come from leaking them on purpose.
 const MAX_HANDLES: u32 = 1 << 31;
 
+/// Places to begin a search. With more threads than this some share one and get in each other's way;
+/// loom's threads always do.
+const HINTS: usize = if cfg!(loom) { 1 } else { 8 };
+
 /// The shared part of a pool.
 ///
 /// It lives as long as a handle or a buffer is out, but buffers do not count themselves in and out:
@@ -32,9 +36,10 @@ pub(super) struct Inner {
     pub(super) owners: Box<[AtomicU32]>,
     /// Held only to be dropped with the pool.
     _memory: Memory,
-    /// The word of the list where a buffer was found last, for those without a cache. Releases leave
-    /// it alone: a thread that allocates shall not be led to where another one is releasing.
-    hint: CachePadded<AtomicUsize>,
+    /// For those without a cache, the words of the list where a buffer was found last; each thread
+    /// uses one of them. Releases leave them alone: a thread that allocates shall not be led to where
+    /// another one is releasing.
+    hints: [CachePadded<AtomicUsize>; HINTS],
     rare: CachePadded<Rare>,
 }
 
@@ -72,7 +77,11 @@ impl Inner {
             free: FreeList::full(config.buffers),
             owners: (0..config.buffers).map(|_| AtomicU32::new(0)).collect(),
             _memory: memory,
-            hint: CachePadded::new(AtomicUsize::new(0)),
+            // Far apart, so that threads begin on cache lines of their own.
+            hints: core::array::from_fn(|i| {
+                let words = config.buffers.div_ceil(BITS);
+                CachePadded::new(AtomicUsize::new(i * words / HINTS))
+            }),
             rare: CachePadded::new(Rare {
                 handles: AtomicU32::new(1),
                 home: AtomicU64::new(0),
@@ -117,15 +126,28 @@ impl Inner {
         unsafe { self.content.add(index as usize * self.stride) }
     }
 
+    /// The hint of this thread, mostly: told by where its stack is, since without the standard
+    /// library a thread has no other name. That another call sees another one does no harm.
+    #[inline]
+    fn hint(&self) -> &AtomicUsize {
+        let local = 0u8;
+        // Stacks lie further apart than 64 KiB, and one thread's calls mostly closer together. The
+        // multiplication spreads even distances over its upper bits.
+        let stack = core::ptr::from_ref(&local).addr() as u64 >> 16;
+        let mixed = stack.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+        &self.hints[(mixed as usize * HINTS) >> 8]
+    }
+
     /// Takes one free buffer; counts the calls that find none. Not inlined, so that what is around it can be.
     #[inline(never)]
     pub(super) fn acquire_one(&self) -> Option<u32> {
-        let hint = self.hint.load(Ordering::Relaxed);
-        let mut at = hint;
+        let hint = self.hint();
+        let start = hint.load(Ordering::Relaxed);
+        let mut at = start;
         let got = self.free.take_one(&mut at);
         // Written only if need be: the line stays with all readers meanwhile.
-        if at != hint {
-            self.hint.store(at, Ordering::Relaxed);
+        if at != start {
+            hint.store(at, Ordering::Relaxed);
         }
         if got.is_none() {
             self.note_exhausted();
@@ -136,11 +158,12 @@ impl Inner {
     /// Takes free buffers for as much of `out` as there are and returns how many; counts the calls
     /// that get fewer than `out.len()`.
     pub(super) fn acquire(&self, out: &mut [u32]) -> usize {
-        let hint = self.hint.load(Ordering::Relaxed);
-        let mut at = hint;
+        let hint = self.hint();
+        let start = hint.load(Ordering::Relaxed);
+        let mut at = start;
         let got = self.free.take(out, &mut at);
-        if at != hint {
-            self.hint.store(at, Ordering::Relaxed);
+        if at != start {
+            hint.store(at, Ordering::Relaxed);
         }
         if got < out.len() {
             self.note_exhausted();

@@ -131,6 +131,10 @@ fn packets_and_offloads_never_allocate() {
             packet.push_head(&[0; 50]).unwrap();
             packet.pull_head(50).unwrap();
             packet.pull_head(0).unwrap();
+            packet.set_dst_mac(packet.src_mac());
+            packet.set_src_mac(packet.dst_mac());
+            assert_eq!(packet.decrement_ttl(), Some(63));
+            packet.reparse();
             std::hint::black_box(packet.flow_hash(round) ^ packet.flow_hash_symmetric(round));
             assert_eq!(packet.frame_segments().total_len(), frame.len());
             assert_eq!(packet.payload(10, 5000).total_len(), 5000);
