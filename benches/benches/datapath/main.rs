@@ -1,4 +1,4 @@
-//! Ring, pool and packet beside their peers, in one run.
+//! Ring, pool, checksum and packet beside their peers, in one run.
 //!
 //! `cargo bench -p net-benches --bench datapath [SECTION...] [--rounds N]`
 //!
@@ -8,6 +8,7 @@
 //! and the ratio of the medians to the first line of its table. Where two threads work they are
 //! pinned to cores 0 and 1.
 
+mod checksum;
 mod packet;
 mod pool;
 mod ring;
@@ -32,4 +33,6 @@ fn main() {
             run(&options);
         }
     }
+    // A section for each size.
+    checksum::all(&options);
 }
