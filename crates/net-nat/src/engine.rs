@@ -14,12 +14,12 @@ use crate::direction::Direction;
 use crate::event::{Event, SessionView};
 use crate::family::{V4, V6};
 use crate::forward::{Forward, ForwardError};
-use crate::nat::common::{Common, towards};
+use crate::nat::common::Common;
 use crate::nat::fast::{In, Out};
 use crate::nat::{BATCH, Nat};
-use crate::nptv6::{Nptv6, Outcome};
 use crate::packet::IpPacket;
 use crate::snapshot::{Reader, Restored, SnapshotError, Writer};
+use crate::stateless::Stateless;
 use crate::statistics::{Counters, Usage};
 use crate::verdict::{DropReason, Output, Verdict};
 
@@ -32,7 +32,7 @@ pub struct NatEngine {
     common: Common,
     v4: Option<Box<Nat<V4>>>,
     v6: Option<Box<Nat<V6>>>,
-    prefixes: Vec<Nptv6>,
+    stateless: Stateless,
 }
 
 impl NatEngine {
@@ -43,7 +43,7 @@ impl NatEngine {
     pub fn new(mut config: NatConfig) -> Result<Self, ConfigError> {
         config.check()?;
         let (ipv4, ipv6) = (config.ipv4.take(), config.ipv6.take());
-        let prefixes = core::mem::take(&mut config.nptv6);
+        let stateless = Stateless::new(core::mem::take(&mut config.nptv6));
         let common = Common::new(config);
         let v4 = ipv4.map(|family| Nat::new(&family, &common)).transpose()?;
         let v6 = ipv6.map(|family| Nat::new(&family, &common)).transpose()?;
@@ -51,7 +51,7 @@ impl NatEngine {
             v4: v4.map(Box::new),
             v6: v6.map(Box::new),
             common,
-            prefixes,
+            stateless,
         })
     }
 
@@ -93,36 +93,22 @@ impl NatEngine {
         packet: &mut P,
         direction: Direction,
     ) -> Verdict {
-        for prefix in &self.prefixes {
-            match prefix.translate(packet.head_mut(), direction) {
-                Ok(Outcome::NotMine) => {}
-                Ok(outcome) => {
-                    packet.changed();
-                    let counters = &mut self.common.counters;
-                    return Verdict::Translated(match (outcome, direction) {
-                        (Outcome::Hairpin, _) => {
-                            counters.hairpinned += 1;
-                            crate::Side::Inside
-                        }
-                        (_, Direction::Outbound) => {
-                            counters.outbound += 1;
-                            towards(direction)
-                        }
-                        (_, Direction::Inbound) => {
-                            counters.inbound += 1;
-                            towards(direction)
-                        }
-                    });
-                }
-                Err(_) => return self.common.refuse(DropReason::Unsupported),
-            }
+        if !self.stateless.is_empty()
+            && let Some(verdict) = self
+                .stateless
+                .translate(&mut self.common, packet, direction)
+        {
+            return verdict;
         }
         match &mut self.v6 {
             Some(v6) => match direction {
                 Direction::Outbound => v6.one::<Out, P>(&mut self.common, packet),
                 Direction::Inbound => v6.one::<In, P>(&mut self.common, packet),
             },
-            None => self.common.refuse(DropReason::Unsupported),
+            None if self.stateless.is_empty() => self.common.refuse(DropReason::Unsupported),
+            None => self
+                .stateless
+                .foreign(&mut self.common, packet.head(), direction),
         }
     }
 

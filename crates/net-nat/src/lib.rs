@@ -30,6 +30,7 @@ mod rate;
 mod rewrite;
 mod session;
 mod snapshot;
+mod stateless;
 mod statistics;
 mod steering;
 // The memory under the tables; the only module with unsafe code.

@@ -144,7 +144,7 @@ impl Nptv6 {
         self.map(addr, self.outside, self.inside, !self.gain)
     }
 
-    fn is_inside(&self, addr: Ipv6Addr) -> bool {
+    pub(crate) fn is_inside(&self, addr: Ipv6Addr) -> bool {
         split(addr).0 & self.mask == self.inside
     }
 

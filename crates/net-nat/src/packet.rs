@@ -1,5 +1,6 @@
 //! The packets the engine works on.
 
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use net_datapath::{PacketBuf, VirtioNetHdr, ZeroCopyPacket};
@@ -171,4 +172,37 @@ impl IpPacket for ZeroCopyPacket<'_> {
     fn changed(&mut self) {
         self.reparse();
     }
+}
+
+/// The whole packet: where it lies, if it lies in one piece, or a copy put together.
+pub(crate) fn whole<P: IpPacket + ?Sized>(packet: &P) -> Cow<'_, [u8]> {
+    if packet.head().len() >= packet.total_len() {
+        return Cow::Borrowed(packet.head());
+    }
+    let mut copy = Vec::new();
+    packet.copy_to(&mut copy);
+    Cow::Owned(copy)
+}
+
+/// Lets `edit` work on the whole packet. Where that does not lie in one piece, it is put together,
+/// and what was changed in the head goes back to where it was.
+///
+/// `None` if something behind the head was changed, where nothing can be written: the packet is as
+/// it was and goes no further.
+pub(crate) fn edit_whole<P: IpPacket + ?Sized, R>(
+    packet: &mut P,
+    edit: impl FnOnce(&mut [u8]) -> R,
+) -> Option<R> {
+    let mut copy = match whole(packet) {
+        Cow::Borrowed(_) => return Some(edit(packet.head_mut())),
+        Cow::Owned(copy) => copy,
+    };
+    let before = copy.clone();
+    let outcome = edit(&mut copy);
+    let head = packet.head_mut();
+    if copy.get(head.len()..) != before.get(head.len()..) {
+        return None;
+    }
+    head.copy_from_slice(copy.get(..head.len())?);
+    Some(outcome)
 }

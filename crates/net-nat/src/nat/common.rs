@@ -107,12 +107,14 @@ impl Common {
     }
 
     /// The same for a packet from the outside that another engine has to translate.
-    pub(crate) fn send_to_shard(&mut self, shard: u16, packet: alloc::vec::Vec<u8>) {
+    pub(crate) fn send_to_shard(&mut self, shard: u16, packet: alloc::vec::Vec<u8>) -> bool {
         if self.send(Side::Inside, packet)
             && let Some(output) = self.outputs.back_mut()
         {
             output.shard = Some(shard);
+            return true;
         }
+        false
     }
 
     /// The packet is another engine's.

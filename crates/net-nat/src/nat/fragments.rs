@@ -8,7 +8,7 @@ use super::common::Common;
 use crate::direction::Direction;
 use crate::family::{Family, Header};
 use crate::fragment::{FragmentKey, Kind, Later, Piece};
-use crate::packet::IpPacket;
+use crate::packet::{IpPacket, whole};
 use crate::rewrite::{End, rewrite_addr};
 use crate::verdict::{DropReason, Side, Verdict};
 
@@ -59,7 +59,7 @@ impl<F: Family> Nat<F> {
         hairpin: bool,
     ) -> Result<(), Verdict> {
         let (key, piece, _) = self
-            .piece(packet.head(), direction)
+            .piece(&whole(packet), direction)
             .map_err(|reason| common.refuse(reason))?;
         if direction == Direction::Outbound {
             // Sent twice, it keeps the identification it got.
@@ -104,7 +104,9 @@ impl<F: Family> Nat<F> {
         header: &Header<F::Addr>,
         direction: Direction,
     ) -> Verdict {
-        let (key, piece, _) = match self.piece(packet.head(), direction) {
+        let bytes = whole(packet);
+        let bytes = bytes.get(..header.end).unwrap_or_default();
+        let (key, piece, _) = match self.piece(bytes, direction) {
             Ok(piece) => piece,
             Err(reason) => return common.refuse(reason),
         };
@@ -112,15 +114,7 @@ impl<F: Family> Nat<F> {
             Direction::Inbound => STRANGERS,
             Direction::Outbound => self.hosts.find(header.src.addr).unwrap_or(NEWCOMERS),
         };
-        let mut copy = alloc::vec::Vec::new();
-        let whole = if packet.head().len() >= header.end {
-            packet.head().get(..header.end).unwrap_or_default()
-        } else {
-            packet.copy_to(&mut copy);
-            copy.truncate(header.end);
-            &copy
-        };
-        match self.fragments.later(key, &piece, owner, whole, common.now) {
+        match self.fragments.later(key, &piece, owner, bytes, common.now) {
             Later::Translate(Translation::Shard(shard)) => common.hand_over(shard),
             Later::Translate(Translation::Rewrite(rewriting)) => {
                 Self::rewrite_tail(packet.head_mut(), &rewriting);

@@ -8,7 +8,7 @@ use crate::family::Family;
 use crate::icmp::build::ErrorKind;
 use crate::icmp::error::{Quote, Reason};
 use crate::icmp::rewrite::Rewrite;
-use crate::packet::IpPacket;
+use crate::packet::{IpPacket, edit_whole};
 use crate::verdict::{DropReason, Side, Verdict};
 
 impl From<Reason> for DropReason {
@@ -44,31 +44,15 @@ impl<F: Family> Nat<F> {
         self.error(common, packet, Direction::Outbound)
     }
 
-    /// An error is as a rule short and lies in one piece. Where it does not, it is put together, and
-    /// what the translation changed in it goes back where it was.
     fn error<P: IpPacket + ?Sized>(
         &mut self,
         common: &mut Common,
         packet: &mut P,
         direction: Direction,
     ) -> Verdict {
-        let total = packet.total_len();
-        if packet.head().len() >= total {
-            return self.error_whole(common, packet.head_mut(), direction);
-        }
-        let mut whole = alloc::vec::Vec::new();
-        packet.copy_to(&mut whole);
-        let before = whole.clone();
-        let verdict = self.error_whole(common, &mut whole, direction);
-        let head = packet.head_mut();
-        if whole.get(head.len()..) != before.get(head.len()..) {
-            // Options upon options: a quote that far back is not worth a special way.
-            return common.refuse(DropReason::Unsupported);
-        }
-        if let Some(front) = whole.get(..head.len()) {
-            head.copy_from_slice(front);
-        }
-        verdict
+        let edited = edit_whole(packet, |whole| self.error_whole(common, whole, direction));
+        // Options upon options: a quote that far back is not worth a special way.
+        edited.unwrap_or_else(|| common.refuse(DropReason::Unsupported))
     }
 
     fn error_whole(
@@ -175,8 +159,18 @@ impl<F: Family> Nat<F> {
         if !common.may_complain() {
             return None;
         }
-        let answer = F::error(packet, source, kind)?;
-        if !common.send(to, answer) {
+        let mut answer = F::error(packet, source, kind)?;
+        let sent = if to == Side::Outside && self.externals.number(header.src.addr).is_some() {
+            // Another guest's packet, half translated: what leaves for us comes in to us.
+            match self.error_whole(common, &mut answer, Direction::Inbound) {
+                Verdict::Translated(side) => common.send(side, answer),
+                Verdict::Shard(shard) => common.send_to_shard(shard, answer),
+                _ => false,
+            }
+        } else {
+            common.send(to, answer)
+        };
+        if !sent {
             return None;
         }
         common.counters.replies += 1;

@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::family::{Family, Header, Kind};
 use crate::icmp::build::ErrorKind;
 use crate::mapping::space;
-use crate::packet::IpPacket;
+use crate::packet::{IpPacket, whole};
 use crate::rewrite::{Deltas, End, rewrite};
 use crate::tcp::Track;
 use crate::verdict::{DropReason, Side, Verdict};
@@ -244,7 +244,7 @@ impl<F: Family> Nat<F> {
             return Some(Verdict::Hairpin(shard));
         }
         if header.is_fragment
-            && let Err(reason) = self.head_of_shard(common, packet.head(), shard)
+            && let Err(reason) = self.head_of_shard(common, &whole(packet), shard)
         {
             return Some(common.refuse(reason));
         }
@@ -529,6 +529,9 @@ impl<F: Family> Nat<F> {
                 return Some(DropReason::Malformed);
             };
             let effect = session.tcp.advance(direction, &segment);
+            if header.is_fragment && effect.in_window {
+                session.tcp.lose_count();
+            }
             if let Some(Verdict::Drop(reason)) = self.unusual(common, number, &effect) {
                 return Some(reason);
             }
@@ -550,9 +553,7 @@ impl<F: Family> Nat<F> {
         kind: ErrorKind,
         otherwise: Verdict,
     ) -> Verdict {
-        let mut whole = alloc::vec::Vec::new();
-        packet.copy_to(&mut whole);
-        self.complain_about(common, &whole, to, kind)
+        self.complain_about(common, &whole(packet), to, kind)
             .unwrap_or(otherwise)
     }
 }

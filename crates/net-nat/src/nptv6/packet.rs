@@ -2,7 +2,7 @@
 
 use core::net::Ipv6Addr;
 
-use net_wire::ipv6::{self, Ipv6Packet};
+use net_wire::ipv6::{self, walk_extensions};
 use net_wire::{WireError, icmpv6, ip_proto};
 
 use super::{Nptv6, Untranslatable};
@@ -46,8 +46,30 @@ impl Nptv6 {
         packet: &mut [u8],
         direction: Direction,
     ) -> Result<Outcome, Untranslatable> {
-        let view = Ipv6Packet::parse(&*packet)?;
-        let (src, dst) = (view.src(), view.dst());
+        let len = packet.len();
+        self.translate_front(packet, len, direction)
+    }
+
+    /// As [`Nptv6::translate`], of a packet of `len` bytes of which the first ones will do, if all
+    /// headers are among them, the quoted one too.
+    ///
+    /// # Errors
+    /// [`Untranslatable`]; [`Untranslatable::Malformed`] if headers are missing.
+    pub(crate) fn translate_front(
+        &self,
+        packet: &mut [u8],
+        len: usize,
+        direction: Direction,
+    ) -> Result<Outcome, Untranslatable> {
+        let header = packet.first_chunk::<{ ipv6::HEADER_LEN }>();
+        let header = header.ok_or(Untranslatable::Malformed)?;
+        let end = ipv6::HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
+        if header[0] >> 4 != 6 || end > len {
+            return Err(Untranslatable::Malformed);
+        }
+        let [src, dst] = ends(header);
+        let payload = packet.get(ipv6::HEADER_LEN..end.min(packet.len()));
+        let quoted = quote(header[6], payload.unwrap_or_default());
         let (outgoing, incoming) = match direction {
             Direction::Outbound if self.is_inside(dst) => return Ok(Outcome::NotMine),
             Direction::Outbound => match self.to_outside(src)? {
@@ -63,7 +85,7 @@ impl Nptv6 {
 
         // An error goes against the packet it quotes: who sends it got that, who gets it sent that.
         let mut edits = [(SRC, outgoing), (DST, incoming), (0, None), (0, None)];
-        if let Some((at, quoted_src, quoted_dst)) = quote(&view)? {
+        if let Some((at, quoted_src, quoted_dst)) = quoted? {
             if incoming.is_some() {
                 edits[2] = (at + SRC, self.to_inside(quoted_src)?);
             }
@@ -86,13 +108,16 @@ impl Nptv6 {
 
 /// The offset, source and destination of the packet that an ICMPv6 error quotes; `None` for packets
 /// of any other kind, and for the fragments of an error behind the first.
-fn quote(view: &Ipv6Packet<&[u8]>) -> Result<Option<(usize, Ipv6Addr, Ipv6Addr)>, Untranslatable> {
-    let upper = view.upper_layer()?;
+fn quote(
+    next_header: u8,
+    payload: &[u8],
+) -> Result<Option<(usize, Ipv6Addr, Ipv6Addr)>, Untranslatable> {
+    let upper = walk_extensions(next_header, payload)?;
     let is_first = upper.fragment.is_none_or(|fragment| fragment.offset == 0);
     if upper.protocol != ip_proto::ICMPV6 || !is_first {
         return Ok(None);
     }
-    let message = view.payload().get(upper.offset..).unwrap_or_default();
+    let message = payload.get(upper.offset..).unwrap_or_default();
     let (kind, quoted) = match message.split_first_chunk::<{ icmpv6::HEADER_LEN }>() {
         Some((fixed, quoted)) => (fixed[0], quoted),
         None => return Err(Untranslatable::Malformed),
@@ -104,8 +129,12 @@ fn quote(view: &Ipv6Packet<&[u8]>) -> Result<Option<(usize, Ipv6Addr, Ipv6Addr)>
     let header = quoted.first_chunk::<{ ipv6::HEADER_LEN }>();
     let header = header.filter(|header| header[0] >> 4 == 6);
     let header = header.ok_or(Untranslatable::Malformed)?;
-    let [src, dst] =
-        [SRC, DST].map(|at| Ipv6Addr::from(core::array::from_fn::<u8, 16, _>(|i| header[at + i])));
+    let [src, dst] = ends(header);
     let at = ipv6::HEADER_LEN + upper.offset + icmpv6::HEADER_LEN;
     Ok(Some((at, src, dst)))
+}
+
+/// Source and destination of a header.
+fn ends(header: &[u8; ipv6::HEADER_LEN]) -> [Ipv6Addr; 2] {
+    [SRC, DST].map(|at| Ipv6Addr::from(core::array::from_fn::<u8, 16, _>(|i| header[at + i])))
 }

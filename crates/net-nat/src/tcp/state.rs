@@ -90,7 +90,8 @@ pub(super) const PHASE: u8 = 0b111;
 const SIDE: u8 = 1 << 3;
 /// Who has finished, by sender.
 const FINISHED: [u8; 2] = [1 << 4, 1 << 5];
-/// Adopted in mid-connection: the window shifts, and how much was in flight, were never seen.
+/// Adopted in mid-connection: the window shifts, and how much was in flight, were never seen. Or a
+/// segment came in fragments, so that the latter is not known any more.
 const ADOPTED: u8 = 1 << 6;
 /// Set for outside: who sent the SYN that `pending` remembers.
 const PENDING_SIDE: u8 = 1 << 7;
@@ -157,6 +158,12 @@ impl Track {
 
     pub(super) fn set_adopted(&mut self) {
         self.state |= ADOPTED;
+    }
+
+    /// A segment of the connection came in fragments, of which only the first is seen as a segment:
+    /// from now on more may have been sent than was counted.
+    pub(crate) fn lose_count(&mut self) {
+        self.set_adopted();
     }
 
     pub(super) fn set_finished(&mut self, side: Direction) {

@@ -10,4 +10,8 @@ mod lab;
 mod mapping;
 mod ports;
 mod shards;
+mod simultaneous;
 mod snapshot;
+mod tcp_lab;
+mod tcp_rows;
+mod tcp_tracking;
