@@ -6,12 +6,15 @@ use core::time::Duration;
 use crate::config::{NatConfig, NoResources};
 use crate::direction::Direction;
 use crate::event::Observer;
-use crate::fragment::Ipv4Id;
+use crate::fragment::{Ipv4Id, fragments_v4};
 use crate::hash::{Keys, Random};
 use crate::rate::TokenBucket;
 use crate::session::{TIMERS, Timer};
 use crate::statistics::Counters;
 use crate::verdict::{DropReason, Output, Side, Verdict};
+
+/// The latest second there is, 136 years on: what lives for ever lives longer.
+const END: u32 = u32::MAX - 1;
 
 /// The part of an engine that is not of one family.
 pub(crate) struct Common {
@@ -74,7 +77,7 @@ impl Common {
     pub(crate) fn advance(&mut self, now: Duration) {
         if now > self.now {
             self.now = now;
-            self.tick = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+            self.tick = u32::try_from(now.as_secs()).map_or(END, |tick| tick.min(END));
         }
     }
 
@@ -104,6 +107,25 @@ impl Common {
             packet,
         });
         true
+    }
+
+    /// The same for a packet that may be too long for that side; where it may not be cut it is lost.
+    pub(crate) fn send_cut(&mut self, side: Side, packet: alloc::vec::Vec<u8>) {
+        let mtu = self.mtu[side as usize] as usize;
+        if packet.len() <= mtu {
+            self.send(side, packet);
+            return;
+        }
+        match fragments_v4(&packet, mtu) {
+            Ok(pieces) => {
+                for piece in pieces {
+                    self.send(side, piece);
+                }
+            }
+            Err(_) => {
+                let _ = self.refuse(DropReason::TooBig);
+            }
+        }
     }
 
     /// The same for a packet from the outside that another engine has to translate.

@@ -84,13 +84,13 @@ impl<F: Family> Nat<F> {
             if hairpin {
                 // What waits for its second translation goes the way all packets go.
                 if let Ok(header) = F::parse(&held, held.len(), Direction::Inbound)
-                    && let Verdict::Translated(side) =
+                    && let Verdict::Translated(side) | Verdict::Fragment(side) =
                         self.tail(common, &mut held, &header, Direction::Inbound)
                 {
-                    common.send(side, held);
+                    common.send_cut(side, held);
                 }
             } else {
-                common.send(rewriting.side, held);
+                common.send_cut(rewriting.side, held);
             }
         }
         Ok(())
@@ -117,17 +117,25 @@ impl<F: Family> Nat<F> {
         match self.fragments.later(key, &piece, owner, bytes, common.now) {
             Later::Translate(Translation::Shard(shard)) => common.hand_over(shard),
             Later::Translate(Translation::Rewrite(rewriting)) => {
+                let hairpin = direction == Direction::Outbound && rewriting.side == Side::Inside;
+                let too_long = !hairpin && self.is_too_long(common, packet, header, rewriting.side);
+                if too_long && !self.may_cut(header) {
+                    return self.too_big(common, packet, direction, rewriting.side);
+                }
                 Self::rewrite_tail(packet.head_mut(), &rewriting);
                 match direction {
                     Direction::Outbound => common.counters.outbound += 1,
                     Direction::Inbound => common.counters.inbound += 1,
                 }
-                if direction == Direction::Outbound && rewriting.side == Side::Inside {
+                if hairpin {
                     let head = packet.head();
                     return match F::parse(head, packet.total_len(), Direction::Inbound) {
                         Ok(header) => self.tail(common, packet, &header, Direction::Inbound),
                         Err(reason) => common.refuse(reason),
                     };
+                }
+                if too_long {
+                    return Verdict::Fragment(rewriting.side);
                 }
                 Verdict::Translated(rewriting.side)
             }

@@ -71,7 +71,11 @@ impl<F: Family> Nat<F> {
             if shard != self.steering.shard.number {
                 return common.hand_over(shard);
             }
-            return common.refuse(DropReason::UnrelatedIcmp);
+            return match direction {
+                Direction::Outbound => common.refuse(DropReason::UnrelatedIcmp),
+                // Perhaps about a packet of the host's own.
+                Direction::Inbound => self.unmatched(common, DropReason::UnrelatedIcmp),
+            };
         };
         let Some(session) = self.sessions.get(number).copied() else {
             return common.refuse(DropReason::UnrelatedIcmp);
@@ -99,7 +103,11 @@ impl<F: Family> Nat<F> {
         common.counters.errors += 1;
         if direction == Direction::Outbound && self.externals.number(quote.outer_dst).is_some() {
             // About a packet of another guest's (RFC 5508, REQ-7).
-            return self.error_whole(common, packet, Direction::Inbound);
+            return match self.error_whole(common, packet, Direction::Inbound) {
+                // Translated once, it is nothing that could be left to the host.
+                Verdict::Pass => common.refuse(DropReason::UnrelatedIcmp),
+                verdict => verdict,
+            };
         }
         Verdict::Translated(super::common::towards(direction))
     }

@@ -85,6 +85,9 @@ impl<F: Family> Nat<F> {
             _ => {}
         }
         let (local, remote) = header.ends(Direction::Outbound);
+        if common.config.pass_unmatched && self.is_for_the_host(header.protocol, remote) {
+            return Verdict::Pass;
+        }
         let known = self.find(common, Direction::Outbound, header.protocol, local, remote);
         let number = match known {
             Some(number) => number,
@@ -101,6 +104,21 @@ impl<F: Family> Nat<F> {
             number,
             known.is_some(),
         )
+    }
+
+    /// Whether a guest calls an outside address at a port that no guest has: the host answers, and
+    /// sees the guest as it is.
+    fn is_for_the_host(&self, protocol: u8, remote: Endpoint<F::Addr>) -> bool {
+        let Some(external) = self.externals.number(remote.addr) else {
+            return false;
+        };
+        // The identifier of a query is the caller's own: nobody is called by it.
+        let called = (protocol != F::ICMP).then(|| {
+            self.externals
+                .mapping(space(protocol), protocol, external, remote.port)
+        });
+        let record = called.flatten().and_then(|m| self.mappings.slab.get(m));
+        self.externals.owner(external).is_none() && record.is_none_or(|m| m.is_resting())
     }
 
     /// Opens the session of a packet from the inside.
@@ -397,7 +415,7 @@ impl<F: Family> Nat<F> {
     }
 
     /// A packet from the outside that is of no kind we translate.
-    fn unmatched(&self, common: &mut Common, reason: DropReason) -> Verdict {
+    pub(super) fn unmatched(&self, common: &mut Common, reason: DropReason) -> Verdict {
         if common.config.pass_unmatched {
             Verdict::Pass
         } else {
@@ -430,16 +448,9 @@ impl<F: Family> Nat<F> {
         } else {
             towards(direction)
         };
-        let too_long =
-            !packet.is_super_frame() && header.end > common.mtu[side as usize] as usize && !hairpin;
-        if too_long && !(header.may_fragment && F::ICMP == ip_proto::ICMP) {
-            let mtu = common.mtu[side as usize];
-            let verdict = common.refuse(DropReason::TooBig);
-            let back = match direction {
-                Direction::Outbound => Side::Inside,
-                Direction::Inbound => Side::Outside,
-            };
-            return self.complain(common, packet, back, ErrorKind::TooBig { mtu }, verdict);
+        let too_long = !hairpin && self.is_too_long(common, packet, header, side);
+        if too_long && !self.may_cut(header) {
+            return self.too_big(common, packet, direction, side);
         }
         if track && let Some(reason) = self.track(common, packet.head(), header, direction, number)
         {
@@ -492,6 +503,39 @@ impl<F: Family> Nat<F> {
         Verdict::Translated(side)
     }
 
+    /// Whether a packet does not fit its way. A super-frame is cut before it sets out.
+    pub(super) fn is_too_long<P: IpPacket + ?Sized>(
+        &self,
+        common: &Common,
+        packet: &P,
+        header: &Header<F::Addr>,
+        side: Side,
+    ) -> bool {
+        !packet.is_super_frame() && header.end > common.mtu[side as usize] as usize
+    }
+
+    /// Whether a router may cut it: over IPv6 only the sender may.
+    pub(super) fn may_cut(&self, header: &Header<F::Addr>) -> bool {
+        header.may_fragment && F::ICMP == ip_proto::ICMP
+    }
+
+    /// Refuses a packet that does not fit and is not to be cut (RFC 4787, REQ-13).
+    pub(super) fn too_big<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &P,
+        direction: Direction,
+        side: Side,
+    ) -> Verdict {
+        let mtu = common.mtu[side as usize];
+        let verdict = common.refuse(DropReason::TooBig);
+        let back = match direction {
+            Direction::Outbound => Side::Inside,
+            Direction::Inbound => Side::Outside,
+        };
+        self.complain(common, packet, back, ErrorKind::TooBig { mtu }, verdict)
+    }
+
     /// A packet from the inside, translated, is for an outside address of ours.
     fn back_inside<P: IpPacket + ?Sized>(
         &mut self,
@@ -502,8 +546,11 @@ impl<F: Family> Nat<F> {
         match F::parse(head, packet.total_len(), Direction::Inbound) {
             Ok(header) => {
                 let verdict = self.inbound(common, packet, &header, true);
-                if verdict == Verdict::Translated(Side::Inside) {
-                    common.counters.hairpinned += 1;
+                match verdict {
+                    Verdict::Translated(Side::Inside) => common.counters.hairpinned += 1,
+                    // It is changed already, and can be left to nobody.
+                    Verdict::Pass => return common.refuse(DropReason::NoMapping),
+                    _ => {}
                 }
                 verdict
             }
