@@ -5,13 +5,19 @@
 //! (one packet by packet, one in batches), compares them, and recomputes every checksum.
 #![allow(clippy::unwrap_used)] // A test that cannot go on shall stop.
 
+mod checksums;
 mod filtering;
+mod fragments;
+mod hairpin;
 mod lab;
+mod lifetimes;
 mod mapping;
 mod ports;
+mod quotas;
 mod shards;
 mod simultaneous;
 mod snapshot;
 mod tcp_lab;
 mod tcp_rows;
 mod tcp_tracking;
+mod timers;
