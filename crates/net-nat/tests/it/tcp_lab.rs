@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use net_nat::config::OutOfWindow;
-use net_nat::{SessionView, TcpState, Verdict};
+use net_nat::{DropReason, SessionView, TcpState, Verdict};
 
 use crate::lab::{ACK, Done, Family, Lab, SYN, Tcp, at, tcp};
 
@@ -160,4 +160,29 @@ pub(crate) fn theirs((flags, seq, ack, _): Brief, data: &[u8]) -> Tcp<'_> {
 /// The usual network, and segments outside their window are dropped.
 pub(crate) fn strict(family: Family) -> Lab {
     Lab::with(family, |config| config.out_of_window = OutOfWindow::Drop)
+}
+
+/// Segments in the order the NAT sees them; `true` from the inside.
+pub(crate) type Script = &'static [(bool, Brief)];
+
+/// A handshake from the inside.
+pub(crate) const OPEN: Script = &[
+    (true, (SYN, 0, 0, 0)),
+    (false, (SYN | ACK, 0, 1, 0)),
+    (true, (ACK, 1, 1, 0)),
+];
+
+/// Sends the segments one by one; all of them must pass and lie in their windows.
+#[track_caller]
+pub(crate) fn play(lab: &mut Lab, flow: &Flow, what: &str, script: Script) {
+    for (n, &(out, brief)) in script.iter().enumerate() {
+        let done = if out {
+            flow.out(lab, brief)
+        } else {
+            flow.inn(lab, brief)
+        };
+        assert!(done.is_sent(), "{what}, segment {n}: {:?}", done.verdict);
+    }
+    assert_eq!(lab.drops(DropReason::OutOfWindow), 0);
+    assert_eq!(lab.engine().counters().out_of_window, 0, "{what}");
 }
