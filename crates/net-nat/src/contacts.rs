@@ -48,6 +48,11 @@ impl<A: Address> Contacts<A> {
         )
     }
 
+    /// Fetches what [`Self::add`] will need.
+    pub(crate) fn prefetch(&self, keys: &Keys, mapping: u32, remote: A) {
+        self.index.prefetch(Self::hash(keys, mapping, remote));
+    }
+
     fn find(&self, hash: u64, mapping: u32, remote: A) -> Option<u32> {
         self.index.find(hash, |number| {
             let contact = self.slab.get(number);

@@ -28,6 +28,9 @@ pub enum ForwardError {
     /// The protocol has no ports, but one was given, or the other way round.
     #[error("the ports do not fit the protocol")]
     Ports,
+    /// The protocol is one the engine does not translate, or ICMP, which has no services.
+    #[error("the protocol is not translated, or has no services")]
+    Protocol,
     /// The outside address is not one of the engine's.
     #[error("the outside address is not one of the translator's")]
     NotOurs,

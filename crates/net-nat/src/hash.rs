@@ -64,6 +64,8 @@ pub(crate) fn derive(seed: &[u8; 16], purpose: u64) -> u64 {
 pub(crate) struct Random {
     key: SipHasher13,
     counter: u64,
+    /// Half of the last hash, if it has not been used.
+    half: Option<u32>,
 }
 
 impl Random {
@@ -71,21 +73,26 @@ impl Random {
         Self {
             key: SipHasher13::new_with_key(seed),
             counter: 1 << 32,
+            half: None,
         }
     }
 
-    #[inline]
-    pub(crate) fn next(&mut self) -> u64 {
+    fn next(&mut self) -> u32 {
+        if let Some(half) = self.half.take() {
+            return half;
+        }
         self.counter += 1;
         let mut hasher = self.key;
         hasher.write_u64(self.counter);
-        hasher.finish()
+        let both = hasher.finish();
+        self.half = Some((both >> 32) as u32);
+        both as u32
     }
 
-    /// A number below `n`, which must not be 0; each about as likely (within 2^-32).
+    /// A number below `n`, which must not be 0; each about as likely (within 2^-16 for a port).
     #[inline]
     pub(crate) fn below(&mut self, n: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(n) >> 32) as u32
+        (u64::from(self.next()) * u64::from(n) >> 32) as u32
     }
 }
 

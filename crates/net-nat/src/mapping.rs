@@ -175,13 +175,15 @@ impl<A: Address> Mappings<A> {
         remote.unwrap_or(Endpoint::new(A::UNSPECIFIED, 0))
     }
 
-    /// Adds a mapping without sessions.
+    /// Adds a mapping without sessions. With `known`, another has the key already, and this one is
+    /// found from the outside only: a second forward to the same inside endpoint.
     pub(crate) fn add(
         &mut self,
         hash: u64,
         key: &MappingKey<A>,
         host: u32,
         outside: (u16, u16),
+        known: bool,
     ) -> Option<u32> {
         let number = self.slab.take()?;
         let (external, outside_port) = outside;
@@ -204,8 +206,7 @@ impl<A: Address> Mappings<A> {
             protocol: key.protocol,
             bits: 0,
         };
-        // A second forward to the same inside endpoint is found from the outside only.
-        let indexed = self.find(hash, key).is_none() && self.index.insert(hash, number);
+        let indexed = !known && self.index.insert(hash, number);
         record.set(Mapping::<A>::INDEXED, indexed);
         *self.slab.get_mut(number)? = record;
         Some(number)

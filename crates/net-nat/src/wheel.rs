@@ -101,6 +101,13 @@ impl Wheel {
         }
     }
 
+    /// Whether [`Self::step`] may find something.
+    #[inline]
+    pub(crate) fn is_due(&self, now: u32) -> bool {
+        let slot = self.tick % SLOTS;
+        self.tick < now || self.heads.get(slot as usize) != Some(&NONE)
+    }
+
     /// Looks at one record whose slot has come, if there is one.
     #[inline]
     pub(crate) fn step<T: Timed>(&mut self, slab: &mut Slab<T>, now: u32) -> Due {
@@ -124,7 +131,12 @@ impl Wheel {
                 return Due::Expired(number);
             }
             self.link(slab, number);
-            return Due::Moved;
+            // In the last second there is no later slot to move to.
+            return if self.tick == u32::MAX {
+                Due::Nothing
+            } else {
+                Due::Moved
+            };
         }
         Due::Nothing
     }

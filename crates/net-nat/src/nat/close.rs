@@ -16,6 +16,9 @@ use crate::wheel::Due;
 impl<F: Family> Nat<F> {
     /// Ends what is over, looking at no more than `budget` records; returns how many it looked at.
     pub(crate) fn expire_some(&mut self, common: &mut Common, budget: usize) -> usize {
+        if !self.wheel.is_due(common.tick) && !self.resting.is_due(common.tick) {
+            return 0;
+        }
         let mut looked = 0;
         while looked < budget {
             match self.wheel.step(&mut self.sessions, common.tick) {

@@ -3,6 +3,7 @@
 use super::Nat;
 use super::common::Common;
 use crate::address::{Address, Endpoint};
+use crate::external::Space;
 use crate::family::Family;
 use crate::forward::ForwardError;
 use crate::mapping::{MappingKey, live, space};
@@ -24,6 +25,9 @@ impl<F: Family> Nat<F> {
             return Err(ForwardError::NotInside);
         }
         let space = space(protocol);
+        if space == Some(Space::Icmp) || (space.is_none() && !self.translates(common, protocol)) {
+            return Err(ForwardError::Protocol);
+        }
         if !self
             .externals
             .is_free(space, protocol, external, outside.port)
@@ -37,22 +41,25 @@ impl<F: Family> Nat<F> {
             }
             return Ok(());
         }
-        let (host, known) = self
-            .host(common, inside.addr)
-            .map_err(|_| ForwardError::TableFull)?;
+        let Ok((host, known)) = self.host(common, inside.addr) else {
+            self.steering.remove_forward(protocol, outside);
+            return Err(ForwardError::TableFull);
+        };
         let key = MappingKey {
             protocol,
             inside,
             remote: Endpoint::new(F::Addr::UNSPECIFIED, 0),
         };
         let hash = key.hash(&common.keys);
+        let twice = self.mappings.find(hash, &key).is_some();
         let Some(mapping) = self
             .mappings
-            .add(hash, &key, host, (external, outside.port))
+            .add(hash, &key, host, (external, outside.port), twice)
         else {
             if !known {
                 self.forget(host);
             }
+            self.steering.remove_forward(protocol, outside);
             return Err(ForwardError::TableFull);
         };
         if let Some(record) = self.mappings.slab.get_mut(mapping) {

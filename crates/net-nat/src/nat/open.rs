@@ -65,30 +65,43 @@ impl<F: Family> Nat<F> {
         Some(number)
     }
 
+    /// The key of the mapping of an outbound packet, and its hash; what it stands in is on its way
+    /// to the cache.
+    pub(super) fn mapping_key(
+        &self,
+        common: &Common,
+        protocol: u8,
+        local: Endpoint<F::Addr>,
+        remote: Endpoint<F::Addr>,
+    ) -> (MappingKey<F::Addr>, u64) {
+        // Who has an address of its own keeps its ports, whomever it talks to.
+        let dependence = if self.externals.has_own(local.addr) {
+            Dependence::EndpointIndependent
+        } else {
+            behaviour(common, protocol).mapping
+        };
+        let key = MappingKey::new(protocol, local, remote, dependence);
+        let hash = key.hash(&common.keys);
+        self.mappings.prefetch(hash);
+        (key, hash)
+    }
+
     /// Opens the session of an outbound packet, and its mapping if there is none.
     pub(super) fn open_outbound(
         &mut self,
         common: &mut Common,
         opening: &Opening<F::Addr>,
+        (key, hash): &(MappingKey<F::Addr>, u64),
     ) -> Result<u32, DropReason> {
-        self.make_room(common);
         if self.sessions.is_full() {
             return Err(DropReason::TableFull);
         }
-        // Who has an address of its own keeps its ports, whomever it talks to.
-        let dependence = if self.externals.has_own(opening.local.addr) {
-            Dependence::EndpointIndependent
-        } else {
-            behaviour(common, opening.protocol).mapping
-        };
-        let key = MappingKey::new(opening.protocol, opening.local, opening.remote, dependence);
-        let hash = key.hash(&common.keys);
-        let mapping = match self.mappings.find(hash, &key) {
+        let mapping = match self.mappings.find(*hash, key) {
             Some(mapping) => {
                 self.admit(common, mapping)?;
                 mapping
             }
-            None => self.map(common, hash, &key)?,
+            None => self.map(common, *hash, key, false)?,
         };
         self.wake(mapping);
         self.open(common, opening, mapping, opening.local)
@@ -125,7 +138,10 @@ impl<F: Family> Nat<F> {
                     inside,
                     remote: anyone,
                 };
-                self.map(common, key.hash(&common.keys), &key)?
+                let hash = key.hash(&common.keys);
+                // Its own packets may leave by a forward from elsewhere.
+                let twice = self.mappings.find(hash, &key).is_some();
+                self.map(common, hash, &key, twice)?
             }
         };
         self.wake(mapping);
@@ -159,12 +175,13 @@ impl<F: Family> Nat<F> {
         common: &mut Common,
         hash: u64,
         key: &MappingKey<F::Addr>,
+        twice: bool,
     ) -> Result<u32, DropReason> {
         if self.mappings.slab.is_full() {
             return Err(DropReason::TableFull);
         }
         let (number, known) = self.host(common, key.inside.addr)?;
-        let mapping = self.map_of(common, hash, key, number);
+        let mapping = self.map_of(common, (hash, twice), key, number);
         if mapping.is_err() && !known {
             self.forget(number);
         }
@@ -174,7 +191,7 @@ impl<F: Family> Nat<F> {
     fn map_of(
         &mut self,
         common: &mut Common,
-        hash: u64,
+        (hash, twice): (u64, bool),
         key: &MappingKey<F::Addr>,
         number: u32,
     ) -> Result<u32, DropReason> {
@@ -200,7 +217,7 @@ impl<F: Family> Nat<F> {
             .ok_or(DropReason::NoPort)?;
         let mapping = self
             .mappings
-            .add(hash, key, number, (external, port))
+            .add(hash, key, number, (external, port), twice)
             .ok_or(DropReason::TableFull)?;
         self.externals
             .take(space, key.protocol, external, port, mapping);
@@ -275,6 +292,14 @@ impl<F: Family> Nat<F> {
             .ok_or(DropReason::NoMapping)?;
         let outside = self.externals.addr(external).ok_or(DropReason::NoMapping)?;
         let outside = Endpoint::new(outside, port);
+        // Asked for now, needed when all else is done.
+        let hash = common
+            .keys
+            .flow(Direction::Inbound as u8, protocol, outside, remote);
+        self.index.prefetch(hash);
+        if let Some(contacts) = &self.contacts {
+            contacts.prefetch(&common.keys, mapping, remote.addr);
+        }
         let timer = match &opening.tcp {
             Some((_, class)) => Timer::of(*class),
             None => self.timer(common, protocol, opening),

@@ -129,17 +129,17 @@ impl<F: Family> Nat<F> {
         header: &Header<F::Addr>,
     ) -> Result<u32, DropReason> {
         let (local, remote) = header.ends(Direction::Outbound);
+        let mapping = self.mapping_key(common, header.protocol, local, remote);
         let tcp = self.first_segment(common, head, header, Direction::Outbound)?;
-        let number = self.open_outbound(
-            common,
-            &Opening {
-                direction: Direction::Outbound,
-                protocol: header.protocol,
-                local,
-                remote,
-                tcp,
-            },
-        )?;
+        self.make_room(common);
+        let opening = Opening {
+            direction: Direction::Outbound,
+            protocol: header.protocol,
+            local,
+            remote,
+            tcp,
+        };
+        let number = self.open_outbound(common, &opening, &mapping)?;
         if tcp.is_some()
             && let Some(session) = self.sessions.get(number)
         {
@@ -424,7 +424,7 @@ impl<F: Family> Nat<F> {
     }
 
     /// Whether a protocol other than TCP, UDP and ICMP is translated.
-    fn translates(&self, common: &Common, protocol: u8) -> bool {
+    pub(super) fn translates(&self, common: &Common, protocol: u8) -> bool {
         common.config.other == crate::config::OtherProtocols::ByAddress
             && !ADDRESS_BOUND.contains(&protocol)
     }

@@ -191,7 +191,8 @@ impl<F: Family> Nat<F> {
         let key = MappingKey::new(saved.protocol, saved.inside, saved.remote, dependence);
         let (host, known) = self.host_at(common, saved.inside.addr, external).ok()?;
         let hash = key.hash(&common.keys);
-        let Some(number) = self.mappings.add(hash, &key, host, (external, port)) else {
+        let twice = self.mappings.find(hash, &key).is_some();
+        let Some(number) = self.mappings.add(hash, &key, host, (external, port), twice) else {
             if !known {
                 self.forget(host);
             }

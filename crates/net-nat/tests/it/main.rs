@@ -7,16 +7,19 @@
 
 mod checksums;
 mod filtering;
+mod forwards;
 mod fragments;
 mod hairpin;
 mod icmp_errors;
 mod icmp_lab;
 mod icmp_quotes;
 mod icmp_rows;
+mod hostile;
 mod lab;
 mod lifetimes;
 mod mapping;
 mod nat66;
+mod one_to_one;
 mod ports;
 mod quotas;
 mod shards;
