@@ -1,0 +1,429 @@
+//! What hostile guests and strangers try, and what went wrong elsewhere.
+
+use net_nat::config::Dependence;
+use net_nat::{Direction, DropReason, NatEngine, Side, Verdict};
+
+use crate::lab::build::{Ip, udp_l4};
+use crate::lab::{
+    ACK, BOTH, ECHO, ECHO_REPLY, FIN, Family, Lab, PSH, RST, SYN, Tcp, V4, V6, at, echo, fragments,
+    icmp_error, raw, secs, see, sum, tcp, udp,
+};
+
+/// A generator of test cases (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below as u64) as usize
+    }
+}
+
+/// Packets of all kinds between a few guests, the translator and a few strangers.
+fn zoo(family: Family, random: &mut Random) -> Vec<u8> {
+    let addr = |random: &mut Random| match random.next(8) {
+        0..=2 => family.inside(2 + random.next(3) as u16),
+        3 | 4 => family.outside(1 + random.next(2) as u8),
+        _ => family.remote(1 + random.next(3) as u16),
+    };
+    let (src, dst) = (addr(random), addr(random));
+    let port = |random: &mut Random| [1, 53, 5000, 5001, 40_000][random.next(5)];
+    let (from, to) = (at(src, port(random)), at(dst, port(random)));
+    let data = vec![7; random.next(40)];
+    let segment = Tcp {
+        flags: [SYN, SYN | ACK, ACK, ACK | PSH, FIN | ACK, RST, RST | ACK, 0][random.next(8)],
+        seq: random.next(3) as u32,
+        ack: random.next(3) as u32,
+        data: &data,
+        ..Tcp::default()
+    };
+    let kind = if family == V4 { (3, 3) } else { (1, 4) };
+    match random.next(8) {
+        0 | 1 => udp(from, to, &data),
+        2 | 3 => tcp(from, to, &segment),
+        4 => echo(
+            src,
+            dst,
+            if random.next(2) == 0 {
+                ECHO
+            } else {
+                ECHO_REPLY
+            },
+            from.port(),
+            1,
+        ),
+        5 => icmp_error(src, dst, kind, [0; 4], &udp(to, from, &data)),
+        6 => raw(src, dst, [47, 50, 136, 0, 44, 59][random.next(6)], &data),
+        _ => {
+            let long = udp(from, to, &[9; 200]);
+            let pieces = fragments(&long, 64, random.next(4) as u32);
+            let n = random.next(pieces.len());
+            pieces.into_iter().nth(n).unwrap_or(long)
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_treated_like_its_packets_one_by_one() {
+    // 64 and more packets at once, of both families and none, among them first packets of flows,
+    // and packets of flows that others of the same batch have opened.
+    let mut config = V4.pool(&[1, 2]);
+    config.ipv6 = V6.pool(&[1, 2]).ipv6;
+    config.udp.filtering = Dependence::EndpointIndependent;
+    config.limits.new_per_second = 0;
+    let mut random = Random(0x1234_5678_9abc);
+    for only in [Some(V4), Some(V6), None] {
+        let mut one = NatEngine::new(config.clone()).unwrap();
+        let mut many = NatEngine::new(config.clone()).unwrap();
+        for round in 0..200u64 {
+            let direction = [Direction::Outbound, Direction::Inbound][random.next(2)];
+            let now = secs(round * 7);
+            let mut batch: Vec<_> = (0..1 + random.next(150))
+                .map(|n| {
+                    // With two families in a batch, one chooses all ports before the other: flows
+                    // that are there tell the same story.
+                    let family = only.unwrap_or([V4, V6][n % 2]);
+                    let mut packet = match only {
+                        Some(_) => zoo(family, &mut random),
+                        None => known(family, direction, random.next(8) as u16),
+                    };
+                    match random.next(20) {
+                        0 => packet.truncate(random.next(packet.len())),
+                        1 => packet[0] = random.next(256) as u8,
+                        2 => packet.clear(),
+                        _ => {}
+                    }
+                    packet
+                })
+                .collect();
+            let mut single = batch.clone();
+            let mut verdicts = vec![Verdict::Pass; batch.len()];
+            many.translate_batch(&mut batch, direction, now, &mut verdicts);
+            for (n, packet) in single.iter_mut().enumerate() {
+                let verdict = one.translate(packet, direction, now);
+                assert_eq!(verdict, verdicts[n], "round {round}, packet {n}");
+                assert_eq!(*packet, batch[n], "round {round}, packet {n}");
+            }
+            assert_eq!(one.counters(), many.counters());
+            assert_eq!(one.usage(), many.usage());
+            loop {
+                let outputs = (one.next_output(), many.next_output());
+                assert_eq!(outputs.0, outputs.1);
+                if outputs.0.is_none() {
+                    break;
+                }
+            }
+        }
+        one.validate().unwrap();
+        many.validate().unwrap();
+        let counters = many.counters();
+        assert!(counters.outbound > 500, "{counters:?}");
+        assert!(only.is_none() || counters.inbound > 50, "{counters:?}");
+    }
+}
+
+/// A packet of a flow whose outside port is known: that of a host with an address of its own.
+fn known(family: Family, direction: Direction, n: u16) -> Vec<u8> {
+    match direction {
+        Direction::Outbound => udp(at(family.inside(3), 7), at(family.remote(n), 53), b"x"),
+        Direction::Inbound => udp(at(family.remote(n), 53), at(family.outside(1), 9), b"x"),
+    }
+}
+
+#[test]
+fn any_packet_in_any_order_keeps_the_tables_whole_and_the_checksums_right() {
+    let mut random = Random(0xfeed_beef);
+    for family in BOTH {
+        for pass_unmatched in [false, true] {
+            let mut lab = Lab::with(family, |c| {
+                c.pass_unmatched = pass_unmatched;
+                c.limits.sessions = 60;
+                c.limits.outputs = 16;
+                c.timeouts.below_minimum = true;
+                c.timeouts.udp = secs(20);
+                c.timeouts.port_hold = secs(5);
+                c.udp.filtering = Dependence::EndpointIndependent;
+                c.mtu = [600, 600];
+                family.pair(c, 3, 2, true);
+            });
+            for step in 0..20_000 {
+                let mut packet = zoo(family, &mut random);
+                if random.next(10) == 0 {
+                    let at = random.next(packet.len());
+                    packet[at] ^= 1 << random.next(8);
+                }
+                let direction = [Direction::Outbound, Direction::Inbound][random.next(2)];
+                let done = lab.send(&packet, direction);
+                // No host of the inside ever shows itself outside.
+                if done.verdict == Verdict::Translated(Side::Outside) {
+                    let src = see(&done.packet).src;
+                    assert!(
+                        src == family.outside(1) || src == family.outside(2),
+                        "{src} leaves"
+                    );
+                }
+                if random.next(8) == 0 {
+                    lab.wait(secs(1));
+                }
+                if step % 500 == 0 {
+                    for output in lab.outputs() {
+                        let seen = see(&output.packet);
+                        if output.side == Side::Outside {
+                            assert!(seen.src == family.outside(1) || seen.src == family.outside(2));
+                        }
+                    }
+                    lab.expire();
+                    lab.validate();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_protocol_cut_off_at_every_byte() {
+    for family in BOTH {
+        let mut lab = Lab::of(family);
+        let (me, remote) = (at(family.inside(2), 5000), at(family.remote(1), 53));
+        let outside = lab.map_udp(me, remote);
+        let kind = if family == V4 { (3, 3) } else { (1, 4) };
+        let syn = Tcp {
+            flags: SYN,
+            options: &[2, 4, 5, 180, 1, 3, 3, 7, 4, 2],
+            data: b"data",
+            ..Tcp::default()
+        };
+        let mut options = Ip::new(me.ip(), remote.ip(), 17);
+        (options.options, options.extension) = match family {
+            V4 => (vec![1, 1, 1, 0], 0),
+            V6 => (vec![17, 0, 1, 4, 0, 0, 0, 0], 60),
+        };
+        let packets = [
+            (udp(me, remote, b"data"), Direction::Outbound),
+            (tcp(me, remote, &syn), Direction::Outbound),
+            (echo(me.ip(), remote.ip(), ECHO, 7, 1), Direction::Outbound),
+            (options.seal(udp_l4(5000, 53, b"x")), Direction::Outbound),
+            (
+                fragments(&udp(me, remote, &[0; 100]), 48, 1)[1].clone(),
+                Direction::Outbound,
+            ),
+            (udp(remote, outside, b"data"), Direction::Inbound),
+            (
+                icmp_error(
+                    remote.ip(),
+                    outside.ip(),
+                    kind,
+                    [0; 4],
+                    &udp(outside, remote, b"x"),
+                ),
+                Direction::Inbound,
+            ),
+        ];
+        for (packet, direction) in packets {
+            for len in 0..packet.len() {
+                // Once as a packet that lies about its length, once as one that does not.
+                let cut = &packet[..len];
+                let done = lab.send(cut, direction);
+                assert!(!done.is_sent(), "{len} of {} bytes pass", packet.len());
+                if len < family.header() {
+                    continue;
+                }
+                let mut honest = cut.to_vec();
+                let (at, length) = match family {
+                    V4 => (2, len as u16),
+                    V6 => (4, (len - 40) as u16),
+                };
+                honest[at..at + 2].copy_from_slice(&length.to_be_bytes());
+                let _ = lab.send(&honest, direction);
+            }
+            lab.validate();
+        }
+        assert_eq!(lab.call_udp(remote, outside), Ok(me));
+    }
+}
+
+#[test]
+fn a_udp_length_beyond_the_packet_opens_nothing() {
+    for family in BOTH {
+        let (me, remote) = (at(family.inside(2), 5000), at(family.remote(1), 53));
+        for (length, ok) in [
+            (0u16, false),
+            (7, false),
+            (8, true),
+            (12, true),
+            (13, false),
+            (u16::MAX, false),
+        ] {
+            let mut l4 = udp_l4(5000, 53, b"data");
+            l4[4..6].copy_from_slice(&length.to_be_bytes());
+            let mut engine = NatEngine::new(family.config()).unwrap();
+            let mut packet = Ip::new(me.ip(), remote.ip(), 17).carry(&l4);
+            let verdict = engine.translate(&mut packet, Direction::Outbound, secs(1));
+            assert_eq!(
+                verdict == Verdict::Translated(Side::Outside),
+                ok,
+                "{length}: {verdict:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn arcbox_conntrack_the_table_is_bounded() {
+    for family in BOTH {
+        let mut lab = Lab::with(family, |c| {
+            c.limits.sessions = 100;
+            c.limits.icmp_per_second = 0;
+        });
+        let bytes = lab.engine().usage().bytes;
+        for n in 0..20_000u16 {
+            let _ = lab.out(udp(
+                at(family.inside(2), 5000),
+                at(family.remote(n), 53),
+                b"x",
+            ));
+        }
+        let usage = lab.engine().usage();
+        assert_eq!(usage.sessions, 100);
+        assert!(
+            usage.bytes < bytes + (2 << 20),
+            "{} bytes became {}",
+            bytes,
+            usage.bytes
+        );
+    }
+}
+
+#[test]
+fn arcbox_conntrack_icmp_never_leaves_with_the_private_source() {
+    for family in BOTH {
+        let mut lab = Lab::of(family);
+        let (me, remote) = (family.inside(2), family.remote(1));
+        // Every type there is, as a message and as an error about something.
+        for kind in 0..=255u8 {
+            for code in [0, 1, 13] {
+                let quoted = udp(at(remote, 53), at(me, 5000), b"x");
+                let message = icmp_error(me, remote, (kind, code), [0, 7, 0, 1], &quoted);
+                let done = lab.out(&message);
+                match done.verdict {
+                    Verdict::Translated(side) => {
+                        let seen = see(&done.packet);
+                        assert_eq!((side, seen.src), (Side::Outside, family.outside(1)));
+                    }
+                    Verdict::Drop(_) => {}
+                    other => panic!("type {kind}: {other:?}"),
+                }
+            }
+        }
+        // Nor does what it quotes name the guest.
+        let sent = lab.out(udp(at(me, 5000), at(remote, 53), b"x")).sent();
+        let got = lab.inn(udp(at(remote, 53), sent.src(), b"y")).sent();
+        let kind = if family == V4 { (3, 3) } else { (1, 4) };
+        let seen = lab
+            .out(icmp_error(me, remote, kind, [0; 4], &got.packet))
+            .sent();
+        assert_eq!(
+            (seen.src, seen.quoted().dst()),
+            (family.outside(1), sent.src())
+        );
+    }
+}
+
+#[test]
+fn arcbox_conntrack_a_bare_reset_opens_no_flow() {
+    for family in BOTH {
+        for pickup in [false, true] {
+            let mut lab = Lab::with(family, |c| c.tcp_pickup = pickup);
+            let (me, remote) = (at(family.inside(2), 5000), at(family.remote(1), 80));
+            for flags in [RST, RST | ACK, RST | SYN, FIN, 0, SYN | FIN] {
+                let segment = Tcp {
+                    flags,
+                    ..Tcp::default()
+                };
+                let done = lab.out(tcp(me, remote, &segment));
+                assert_eq!(done.dropped(), DropReason::NotOpening, "flags {flags:02x}");
+            }
+            let usage = lab.engine().usage();
+            assert_eq!((usage.sessions, usage.mappings, usage.hosts), (0, 0, 0));
+        }
+    }
+}
+
+#[test]
+fn arcbox_conntrack_a_strangers_answer_never_reaches_another_guest() {
+    // Guest after guest opens from one source port to one server; each answer finds its own.
+    for family in BOTH {
+        let mut lab = Lab::of(family);
+        let server = at(family.remote(1), 53);
+        let flows: Vec<_> = (2..1002)
+            .map(|n| at(family.inside(n), 5000))
+            .map(|me| (me, lab.map_udp(me, server)))
+            .collect();
+        for &(me, outside) in &flows {
+            assert_eq!(lab.call_udp(server, outside), Ok(me));
+        }
+    }
+}
+
+#[test]
+fn an_error_flood_is_rationed_and_the_table_unchanged() {
+    for family in BOTH {
+        let mut lab = Lab::with(family, |c| {
+            c.limits.icmp_per_second = 5;
+            c.mtu = [1500, 1000];
+        });
+        let (me, remote) = (at(family.inside(2), 5000), at(family.remote(1), 53));
+        let mut ip = Ip::new(me.ip(), remote.ip(), 17);
+        ip.dont_fragment = true;
+        let long = ip.seal(udp_l4(5000, 53, &[0; 1200]));
+        let replies = (0..1000)
+            .filter(|_| lab.out(&long).verdict == Verdict::Reply)
+            .count();
+        assert_eq!(replies, 5);
+        assert_eq!(lab.outputs().len(), 5);
+        lab.wait(secs(1));
+        let replies = (0..1000)
+            .filter(|_| lab.out(&long).verdict == Verdict::Reply)
+            .count();
+        assert_eq!(replies, 5);
+    }
+}
+
+#[test]
+fn outputs_nobody_fetches_are_bounded() {
+    for family in BOTH {
+        let mut lab = Lab::with(family, |c| {
+            c.limits.outputs = 10;
+            c.limits.icmp_per_second = 1000;
+            c.limits.sessions_per_host = 1;
+        });
+        lab.map_udp(at(family.inside(2), 1), at(family.remote(1), 53));
+        for n in 0..500 {
+            let _ = lab.out(udp(
+                at(family.inside(2), 1000 + n),
+                at(family.remote(1), 53),
+                b"x",
+            ));
+        }
+        assert_eq!(lab.engine().counters().outputs_lost, 490);
+        assert_eq!(lab.outputs().len(), 10);
+    }
+}
+
+#[test]
+fn checksums_of_the_lab_can_fail() {
+    let (me, remote) = (at(V4.inside(2), 5000), at(V4.remote(1), 53));
+    let right = udp(me, remote, b"x");
+    sum::check(&right).unwrap();
+    for bit in 0..right.len() * 8 {
+        let mut wrong = right.clone();
+        wrong[bit / 8] ^= 1 << (bit % 8);
+        // A length that changes is not a packet any more, and fragments cannot be judged.
+        if (0..4).contains(&(bit / 8)) || (6..8).contains(&(bit / 8)) || bit / 8 == 9 {
+            continue;
+        }
+        assert!(sum::check(&wrong).is_err(), "bit {bit}");
+    }
+}
