@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use net_nat::{DropReason, Side, Verdict};
 
 use crate::icmp_lab::{error, kinds};
-use crate::lab::{ACK, BOTH, ECHO, ECHO_REPLY, Family, Lab, at, echo, see, tcp, udp};
+use crate::lab::build::udp_l4;
+use crate::lab::{ACK, BOTH, ECHO, ECHO_REPLY, Family, Ip, Lab, at, echo, see, tcp, udp};
 use crate::tcp_lab::{Flow, mine, theirs};
 
 /// A guest with a flow of each kind, and that flow's packets on both sides of the NAT.
@@ -185,5 +186,30 @@ fn rfc5508_req7_hairpinned_errors() {
             let expected = udp(a, published, b"data");
             assert_eq!(done.packet, error(published.ip(), a.ip(), kind, &expected));
         }
+    }
+}
+
+#[test]
+fn rfc5508_req7_a_hairpinned_packet_that_is_too_long_is_answered_inside() {
+    for family in BOTH {
+        let mut lab = Lab::with(family, |config| config.mtu = [1280, 0]);
+        let (a, b) = (at(family.inside(2), 5000), at(family.inside(3), 6000));
+        let published = at(family.outside(1), 7000);
+        lab.forward(17, published, b).unwrap();
+        let mut ip = Ip::new(a.ip(), published.ip(), 17);
+        ip.dont_fragment = true;
+        let sent = ip.seal(udp_l4(a.port(), published.port(), &[0; 1300]));
+        assert_eq!(lab.out(&sent).verdict, Verdict::Reply);
+        let answer = lab.output();
+        assert_eq!(answer.side, Side::Inside);
+        let seen = see(&answer.packet);
+        assert_eq!((seen.src, seen.dst), (published.ip(), a.ip()));
+        let too_big = if family.header() == 20 {
+            (3, 4)
+        } else {
+            (2, 0)
+        };
+        assert_eq!((seen.kind, seen.code), too_big);
+        assert_eq!((seen.quoted().src(), seen.quoted().dst()), (a, published));
     }
 }
