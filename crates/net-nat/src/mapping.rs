@@ -18,7 +18,8 @@ pub(crate) struct Mapping<A> {
     pub(crate) host: u32,
     /// Sessions that use it.
     pub(crate) sessions: u32,
-    /// Without sessions: until when the port rests.
+    /// Without sessions: until when the port rests. With sessions: how many of them the outside
+    /// began and the inside has not answered.
     pub(crate) expires: u32,
     links: Links,
     pub(crate) inside_port: u16,
@@ -52,6 +53,11 @@ impl<A> Mapping<A> {
 
     pub(crate) fn is_indexed(&self) -> bool {
         self.bits & Self::INDEXED != 0
+    }
+
+    /// Whether nothing but calls from outside that nobody has answered keeps it alive.
+    pub(crate) fn is_forsaken(&self) -> bool {
+        !self.is_resting() && self.sessions == self.expires
     }
 
     pub(crate) fn set_forward(&mut self, on: bool) {

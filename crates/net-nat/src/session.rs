@@ -84,6 +84,8 @@ impl<A: Address> Session<A> {
     const FROM_OUTSIDE: u8 = 0x80;
     /// The other end is an outside address of ours.
     const HAIRPIN: u8 = 0x40;
+    /// The outside began it, and the inside has said nothing yet.
+    const UNANSWERED: u8 = 0x20;
 
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn new(
@@ -98,7 +100,7 @@ impl<A: Address> Session<A> {
     ) -> Self {
         let opener = match opener {
             Direction::Outbound => 0,
-            Direction::Inbound => Self::FROM_OUTSIDE,
+            Direction::Inbound => Self::FROM_OUTSIDE | Self::UNANSWERED,
         };
         Self {
             inside: inside.addr,
@@ -130,6 +132,15 @@ impl<A: Address> Session<A> {
     #[inline(always)]
     pub(crate) fn is_hairpin(&self) -> bool {
         self.bits & Self::HAIRPIN != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.bits & Self::UNANSWERED != 0
+    }
+
+    pub(crate) fn set_answered(&mut self) {
+        self.bits &= !Self::UNANSWERED;
     }
 
     pub(crate) fn set_hairpin(&mut self) {

@@ -84,6 +84,7 @@ impl<F: Family> Nat<F> {
             return;
         };
         let (protocol, mapping, remote) = (session.protocol, session.mapping, session.remote());
+        let unanswered = session.is_unanswered();
         let ends = [
             (Direction::Outbound, session.inside()),
             (Direction::Inbound, session.outside()),
@@ -95,7 +96,8 @@ impl<F: Family> Nat<F> {
         }
         self.sessions.give(number);
         common.counters.closed += 1;
-        if behaviour(common, protocol).filtering == Dependence::AddressDependent
+        if !unanswered
+            && behaviour(common, protocol).filtering == Dependence::AddressDependent
             && let Some(contacts) = &mut self.contacts
         {
             contacts.remove(&common.keys, mapping, remote.addr);
@@ -104,6 +106,7 @@ impl<F: Family> Nat<F> {
             return;
         };
         record.sessions = record.sessions.saturating_sub(1);
+        record.expires = record.expires.saturating_sub(unanswered.into());
         if let Some(host) = self.hosts.get_mut(record.host) {
             host.sessions = host.sessions.saturating_sub(1);
         }

@@ -176,7 +176,8 @@ impl<F: Family> Nat<F> {
         let (local, remote) = by_side::<W, _>(ends);
         let good = session.is(W::DIRECTION, usual.protocol, local, remote)
             & (session.expires >= common.tick)
-            & !session.is_hairpin();
+            & !session.is_hairpin()
+            & !(W::DIRECTION == Direction::Outbound && session.is_unanswered());
         if !good || (u32::from(usual.len) > common.mtu[side as usize] && !packet.is_super_frame()) {
             return false;
         }
@@ -189,11 +190,11 @@ impl<F: Family> Nat<F> {
             let effect = session.tcp.advance(W::DIRECTION, &segment);
             refresh = effect.refresh;
             let other_time = Timer::of(effect.class) as usize != session.timer();
-            if !effect.in_window | other_time {
-                if let Some(refused) = self.unusual(common, number, &effect) {
-                    *verdict = refused;
-                    return true;
-                }
+            if (!effect.in_window | other_time)
+                && let Some(refused) = self.unusual(common, number, &effect)
+            {
+                *verdict = refused;
+                return true;
             }
         }
         let Some(session) = self.sessions.get_mut(number) else {

@@ -273,6 +273,7 @@ impl<F: Family> Nat<F> {
         {
             record.set_resting(false);
             record.set_withdrawn(false);
+            record.expires = 0;
             self.resting.unlink(&mut self.mappings.slab, mapping);
         }
     }
@@ -337,6 +338,7 @@ impl<F: Family> Nat<F> {
         if self.externals.number(remote.addr).is_some() {
             session.set_hairpin();
         }
+        let unanswered = session.is_unanswered();
         let number = self.sessions.take()?;
         *self.sessions.get_mut(number)? = session;
         for (direction, local) in [
@@ -349,16 +351,38 @@ impl<F: Family> Nat<F> {
         self.wheel.link(&mut self.sessions, number);
         if let Some(mapping) = self.mappings.slab.get_mut(mapping) {
             mapping.sessions += 1;
+            mapping.expires += u32::from(unanswered);
             if let Some(host) = self.hosts.get_mut(mapping.host) {
                 host.sessions += 1;
             }
         }
+        if !unanswered {
+            self.know(common, protocol, mapping, remote.addr);
+        }
+        Some(number)
+    }
+
+    /// The inside has spoken to an address: an address-dependent filter admits it.
+    fn know(&mut self, common: &Common, protocol: u8, mapping: u32, remote: F::Addr) {
         if behaviour(common, protocol).filtering == Dependence::AddressDependent
             && let Some(contacts) = &mut self.contacts
         {
-            contacts.add(&common.keys, mapping, remote.addr);
+            contacts.add(&common.keys, mapping, remote);
         }
-        Some(number)
+    }
+
+    /// The inside speaks in a session that the outside began. From now on it counts: what nobody
+    /// answers keeps no mapping open (RFC 4787, REQ-6).
+    pub(super) fn answer(&mut self, common: &Common, number: u32) {
+        let Some(session) = self.sessions.get_mut(number) else {
+            return;
+        };
+        session.set_answered();
+        let (protocol, mapping, remote) = (session.protocol, session.mapping, session.remote);
+        if let Some(record) = self.mappings.slab.get_mut(mapping) {
+            record.expires = record.expires.saturating_sub(1);
+        }
+        self.know(common, protocol, mapping, remote);
     }
 
     fn timer(&self, common: &Common, protocol: u8, opening: &Opening<F::Addr>) -> Timer {

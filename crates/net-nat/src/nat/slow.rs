@@ -14,7 +14,7 @@ use crate::config::Dependence;
 use crate::direction::Direction;
 use crate::event::Event;
 use crate::family::{Family, Header, Kind};
-use crate::icmp::build::ErrorKind;
+use crate::icmp::ErrorKind;
 use crate::mapping::space;
 use crate::packet::{IpPacket, whole};
 use crate::rewrite::{Deltas, End, rewrite};
@@ -368,6 +368,9 @@ impl<F: Family> Nat<F> {
         if let Some((_, true)) = owner {
             return true;
         }
+        if owner.is_none() && record.is_forsaken() && !common.config.inbound_refresh {
+            return false;
+        }
         let behaviour = behaviour(common, protocol);
         let bound = self.mappings.remote(mapping);
         let of_mapping = match behaviour.mapping {
@@ -587,6 +590,9 @@ impl<F: Family> Nat<F> {
         if refresh {
             let session = self.sessions.get_mut(number)?;
             session.expires = common.deadline(session.timer());
+            if session.is_unanswered() && direction == Direction::Outbound {
+                self.answer(common, number);
+            }
         }
         None
     }

@@ -32,6 +32,7 @@ struct SavedSession<A> {
     protocol: u8,
     timer: Timer,
     opener: Direction,
+    answered: bool,
     inside: Endpoint<A>,
     outside: Endpoint<A>,
     remote: Endpoint<A>,
@@ -67,7 +68,8 @@ impl<F: Family> Nat<F> {
             let outside = outside.unwrap_or(F::Addr::UNSPECIFIED);
             let forward = u8::from(mapping.is_forward()) * FORWARD;
             to.u8(mapping.protocol);
-            to.u8(forward | u8::from(mapping.is_resting()) * RESTING);
+            let resting = u8::from(mapping.is_resting()) * RESTING;
+            to.u8(forward | resting);
             end(to, Endpoint::new(mapping.inside, mapping.inside_port));
             end(to, Endpoint::new(outside, mapping.outside_port));
             end(to, self.mappings.remote(number));
@@ -79,7 +81,11 @@ impl<F: Family> Nat<F> {
         for session in records.filter(|s| s.protocol != 0) {
             to.u8(session.protocol);
             to.u8(session.timer() as u8);
-            to.u8(session.opener() as u8);
+            to.u8(match session.opener() {
+                Direction::Outbound => 0,
+                Direction::Inbound if session.is_unanswered() => 1,
+                Direction::Inbound => 2,
+            });
             end(to, session.inside());
             end(to, session.outside());
             end(to, session.remote());
@@ -115,15 +121,17 @@ impl<F: Family> Nat<F> {
             let protocol = from.u8()?;
             let timer = usize::from(from.u8()?);
             let timer = *Timer::ALL.get(timer).ok_or(SnapshotError::Damaged)?;
-            let opener = match from.u8()? {
-                0 => Direction::Outbound,
-                1 => Direction::Inbound,
+            let (opener, answered) = match from.u8()? {
+                0 => (Direction::Outbound, true),
+                1 => (Direction::Inbound, false),
+                2 => (Direction::Inbound, true),
                 _ => return Err(SnapshotError::Damaged),
             };
             let mut session = SavedSession {
                 protocol,
                 timer,
                 opener,
+                answered,
                 inside: end(from)?,
                 outside: end(from)?,
                 remote: end(from)?,
@@ -238,6 +246,9 @@ impl<F: Family> Nat<F> {
             mapping,
         );
         session.tcp = saved.tcp;
+        if saved.answered {
+            session.set_answered();
+        }
         session.expires = common.tick.saturating_add(saved.seconds);
         self.wake(mapping);
         self.enter(common, session).map(|_| ())

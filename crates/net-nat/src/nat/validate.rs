@@ -28,6 +28,7 @@ impl<F: Family> Nat<F> {
         let keyed = || Keyed(siphasher::sip::SipHasher13::new_with_key(&[0; 16]));
         let mut of_mapping: HashMap<u32, u32, Keyed> = HashMap::with_hasher(keyed());
         let mut of_host: HashMap<u32, u32, Keyed> = HashMap::with_hasher(keyed());
+        let mut unanswered: HashMap<u32, u32, Keyed> = HashMap::with_hasher(keyed());
         let mut contacts = HashSet::with_hasher(keyed());
         let mut sessions = 0;
         for number in 0..self.sessions.touched() {
@@ -66,7 +67,9 @@ impl<F: Family> Nat<F> {
             *of_mapping.entry(session.mapping).or_insert(0) += 1;
             *of_host.entry(mapping.host).or_insert(0) += 1;
             let filtering = behaviour(common, session.protocol).filtering;
-            if filtering == Dependence::AddressDependent {
+            if session.is_unanswered() {
+                *unanswered.entry(session.mapping).or_insert(0) += 1;
+            } else if filtering == Dependence::AddressDependent {
                 contacts.insert((session.mapping, session.remote));
                 let known = self.contacts.as_ref();
                 ensure!(
@@ -102,6 +105,12 @@ impl<F: Family> Nat<F> {
                 mapping.sessions == counted,
                 "mapping {number} counts {} sessions and has {counted}",
                 mapping.sessions
+            );
+            let calls = unanswered.get(&number).copied().unwrap_or(0);
+            ensure!(
+                mapping.is_resting() || mapping.expires == calls,
+                "mapping {number} counts {} unanswered calls and has {calls}",
+                mapping.expires
             );
             ensure!(
                 mapping.is_resting() == (counted == 0 && !mapping.is_forward()),

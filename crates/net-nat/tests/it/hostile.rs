@@ -413,6 +413,56 @@ fn outputs_nobody_fetches_are_bounded() {
 }
 
 #[test]
+fn strangers_do_not_keep_a_door_open() {
+    // Whoever is admitted may answer, but does not refresh (RFC 4787, REQ-6): not by new flows of
+    // its own either, each from another port.
+    for family in BOTH {
+        for filtering in [
+            Dependence::EndpointIndependent,
+            Dependence::AddressDependent,
+        ] {
+            let mut lab = Lab::with(family, |c| c.udp.filtering = filtering);
+            let me = at(family.inside(2), 5000);
+            let outside = lab.map_udp(me, at(family.remote(1), 53));
+            let mut admitted = 0;
+            for n in 0..30 {
+                lab.live(secs(60));
+                let stranger = at(family.remote(1), 1000 + n);
+                admitted += u32::from(lab.call_udp(stranger, outside).is_ok());
+            }
+            assert!(
+                admitted < 12,
+                "admitted for {admitted} minutes, 5 after the last word"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_call_that_was_answered_counts_like_one_from_inside() {
+    for family in BOTH {
+        for filtering in [
+            Dependence::EndpointIndependent,
+            Dependence::AddressDependent,
+        ] {
+            let mut lab = Lab::with(family, |c| c.udp.filtering = filtering);
+            let (me, caller) = (at(family.inside(2), 5000), at(family.remote(1), 1000));
+            let outside = lab.map_udp(me, at(family.remote(1), 53));
+            assert_eq!(lab.call_udp(caller, outside), Ok(me));
+            for n in 0..10 {
+                assert_eq!(lab.map_udp(me, caller), outside);
+                lab.live(secs(200));
+                // The caller's other port, and by option anybody's.
+                let port = at(family.remote(1), 2000 + n);
+                assert_eq!(lab.call_udp(port, outside), Ok(me));
+                let other = lab.call_udp(at(family.remote(2), 7), outside);
+                assert_eq!(other.is_ok(), filtering == Dependence::EndpointIndependent);
+            }
+        }
+    }
+}
+
+#[test]
 fn checksums_of_the_lab_can_fail() {
     let (me, remote) = (at(V4.inside(2), 5000), at(V4.remote(1), 53));
     let right = udp(me, remote, b"x");
