@@ -14,6 +14,7 @@ use crate::direction::Direction;
 use crate::event::{Event, SessionView};
 use crate::family::{V4, V6};
 use crate::forward::{Forward, ForwardError};
+use crate::fragment::FragmentCounters;
 use crate::nat::common::Common;
 use crate::nat::fast::{In, Out};
 use crate::nat::{BATCH, Nat};
@@ -374,6 +375,14 @@ impl NatEngine {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.common.counters
+    }
+
+    /// What has become of fragments.
+    #[must_use]
+    pub fn fragment_counters(&self) -> FragmentCounters {
+        let v4 = self.v4.as_ref().map(|nat| *nat.fragment_counters());
+        let v6 = self.v6.as_ref().map(|nat| *nat.fragment_counters());
+        v4.unwrap_or_default().plus(&v6.unwrap_or_default())
     }
 
     /// How full the tables are.

@@ -12,10 +12,10 @@ use net_wire::{ip_proto, ipv6};
 use crate::address::{Address, Endpoint};
 use crate::direction::Direction;
 use crate::fragment::{self, FragmentKey, Ipv4Id};
-use crate::icmp::build::{self, ErrorKind};
 use crate::icmp::error::{self, Quote, Reason};
 use crate::icmp::query::{self, Query};
 use crate::icmp::rewrite::{self, Rewrite};
+use crate::icmp::{self, ErrorKind};
 use crate::verdict::DropReason;
 
 /// What kind of packet it is, as far as translation depends on it.
@@ -72,6 +72,9 @@ pub(crate) struct Usual {
     pub(crate) len: u16,
 }
 
+/// Source and destination.
+pub(crate) type Ends<A> = (Endpoint<A>, Endpoint<A>);
+
 /// An IP version.
 pub(crate) trait Family: Sized + 'static {
     type Addr: Address;
@@ -91,7 +94,7 @@ pub(crate) trait Family: Sized + 'static {
     fn usual(head: &[u8], len: usize) -> Option<Usual>;
 
     /// Source and destination of a usual packet.
-    fn ends(head: &[u8]) -> Option<(Endpoint<Self::Addr>, Endpoint<Self::Addr>)>;
+    fn ends(head: &[u8]) -> Option<Ends<Self::Addr>>;
 
     /// Any packet whose first bytes are `head` and which has `len` bytes.
     fn parse(
@@ -197,7 +200,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn ends(head: &[u8]) -> Option<(Endpoint<Ipv4Addr>, Endpoint<Ipv4Addr>)> {
+    fn ends(head: &[u8]) -> Option<Ends<Ipv4Addr>> {
         let h = head.first_chunk::<28>()?;
         Some((
             Endpoint::new(addr4(h, 12), be16(h, 20)),
@@ -264,7 +267,7 @@ impl Family for V4 {
     }
 
     fn error(about: &[u8], source: Ipv4Addr, kind: ErrorKind) -> Option<Vec<u8>> {
-        build::error_v4(about, source, kind)
+        icmp::error_v4(about, source, kind)
     }
 
     #[inline(always)]
@@ -340,7 +343,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn ends(head: &[u8]) -> Option<(Endpoint<Ipv6Addr>, Endpoint<Ipv6Addr>)> {
+    fn ends(head: &[u8]) -> Option<Ends<Ipv6Addr>> {
         let h = head.first_chunk::<48>()?;
         Some((
             Endpoint::new(addr6(h, 8), be16(h, 40)),
@@ -412,7 +415,7 @@ impl Family for V6 {
     }
 
     fn error(about: &[u8], source: Ipv6Addr, kind: ErrorKind) -> Option<Vec<u8>> {
-        build::error_v6(about, source, kind)
+        icmp::error_v6(about, source, kind)
     }
 
     #[inline(always)]

@@ -92,7 +92,7 @@ impl Random {
     /// A number below `n`, which must not be 0; each about as likely (within 2^-16 for a port).
     #[inline]
     pub(crate) fn below(&mut self, n: u32) -> u32 {
-        (u64::from(self.next()) * u64::from(n) >> 32) as u32
+        ((u64::from(self.next()) * u64::from(n)) >> 32) as u32
     }
 }
 

@@ -20,12 +20,14 @@
 //! IP length, the length attribute of RFC 4884 and the quoted packet's own length; nothing behind
 //! that is read or written.
 
-pub(crate) mod build;
+mod build;
 mod ends;
 pub(crate) mod error;
 mod patch;
 pub(crate) mod query;
 pub(crate) mod rewrite;
+
+pub use build::{ErrorKind, error_v4, error_v6};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -132,7 +132,7 @@ impl<A: Address> FamilySteering<A> {
     }
 
     fn scale(&self, hash: u64) -> u16 {
-        ((hash >> 32) * u64::from(self.shard.count) >> 32) as u16
+        (((hash >> 32) * u64::from(self.shard.count)) >> 32) as u16
     }
 
     /// The engine of an inside host, and of what is steered by a source.

@@ -82,6 +82,24 @@ impl FragmentCounters {
         self.refused.iter().sum()
     }
 
+    /// These and those of another table.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut refused = self.refused;
+        for (count, more) in refused.iter_mut().zip(other.refused) {
+            *count += more;
+        }
+        Self {
+            recorded: self.recorded + other.recorded,
+            translated: self.translated + other.translated,
+            held: self.held + other.held,
+            released: self.released + other.released,
+            expired: self.expired + other.expired,
+            expired_packets: self.expired_packets + other.expired_packets,
+            refused,
+        }
+    }
+
     /// Counts a dropped fragment.
     pub(super) fn refuse(&mut self, reason: FragmentRefusal) {
         if let Some(count) = self.refused.get_mut(reason as usize) {

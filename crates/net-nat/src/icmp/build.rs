@@ -21,7 +21,8 @@ const TOS: u8 = 0xc0;
 
 /// What is wrong with a packet; both families have a message for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ErrorKind {
+#[non_exhaustive]
+pub enum ErrorKind {
     /// The packet is larger than the next link takes and may not be fragmented: 3/4 (RFC 1191), or
     /// packet too big.
     TooBig {
@@ -81,7 +82,7 @@ impl ErrorKind {
 /// ICMP message that is no query, about a fragment behind the first, about a packet to or from an
 /// address that is not one host's, and about one whose header is not sound. Of ICMP only queries
 /// are answered, since a type unknown here may be an error.
-pub(crate) fn error_v4(about: &[u8], source: Ipv4Addr, kind: ErrorKind) -> Option<Vec<u8>> {
+pub fn error_v4(about: &[u8], source: Ipv4Addr, kind: ErrorKind) -> Option<Vec<u8>> {
     let packet = Ipv4Packet::parse(about).ok()?;
     let answerable = packet.verify_header_checksum()
         && packet.fragment_offset() == 0
@@ -121,7 +122,7 @@ pub(crate) fn error_v4(about: &[u8], source: Ipv4Addr, kind: ErrorKind) -> Optio
 /// Nor is there an error about a multicast, where RFC 4443 would allow "packet too big": this NAT
 /// translates none. A packet whose extension headers do not lead to its upper layer is not answered
 /// either, because that may be an error.
-pub(crate) fn error_v6(about: &[u8], source: Ipv6Addr, kind: ErrorKind) -> Option<Vec<u8>> {
+pub fn error_v6(about: &[u8], source: Ipv6Addr, kind: ErrorKind) -> Option<Vec<u8>> {
     let packet = Ipv6Packet::parse(about).ok()?;
     let upper = packet.upper_layer().ok()?;
     let message = packet.payload().get(upper.offset..)?;

@@ -30,6 +30,7 @@ pub(crate) struct Rewrite<A> {
 
 impl<A> Rewrite<A> {
     /// Nothing changes; to be filled in.
+    #[cfg(test)]
     pub(crate) const NOTHING: Self = Self {
         src: None,
         dst: None,

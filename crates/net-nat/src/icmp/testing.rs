@@ -187,9 +187,3 @@ pub(crate) fn error_v6(
 pub(crate) fn echo_v4(kind: u8, id: u16, data: &[u8]) -> Vec<u8> {
     transport(Carry::Query(kind), [id, 0], data, |_, _| Sum::ZERO).1
 }
-
-/// An ICMPv6 query.
-pub(crate) fn echo_v6(src: Ipv6Addr, dst: Ipv6Addr, kind: u8, id: u16, data: &[u8]) -> Vec<u8> {
-    let pseudo = |protocol, len| pseudo_v6(src, dst, protocol, len);
-    transport(Carry::Query(kind), [id, 0], data, pseudo).1
-}

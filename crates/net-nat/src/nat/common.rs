@@ -151,8 +151,8 @@ impl Common {
     }
 
     /// Which kind of error says that there was no room, if any does.
-    pub(crate) fn no_resources(&self) -> Option<crate::icmp::build::ErrorKind> {
-        use crate::icmp::build::ErrorKind;
+    pub(crate) fn no_resources(&self) -> Option<crate::icmp::ErrorKind> {
+        use crate::icmp::ErrorKind;
         match self.config.no_resources {
             NoResources::Silent => None,
             NoResources::Prohibited => Some(ErrorKind::AdminProhibited),

@@ -5,7 +5,7 @@ use super::common::Common;
 use crate::address::Endpoint;
 use crate::direction::Direction;
 use crate::family::Family;
-use crate::icmp::build::ErrorKind;
+use crate::icmp::ErrorKind;
 use crate::icmp::error::{Quote, Reason};
 use crate::icmp::rewrite::Rewrite;
 use crate::packet::{IpPacket, edit_whole};

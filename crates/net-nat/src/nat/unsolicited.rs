@@ -12,7 +12,7 @@ use super::Nat;
 use super::common::Common;
 use crate::address::{Address, Endpoint};
 use crate::family::Family;
-use crate::icmp::build::ErrorKind;
+use crate::icmp::ErrorKind;
 use crate::packet::IpPacket;
 use crate::verdict::Side;
 

@@ -10,6 +10,7 @@ use super::common::Common;
 use crate::address::Endpoint;
 use crate::event::{Event, SessionView};
 use crate::family::Family;
+use crate::fragment::FragmentCounters;
 use crate::session::Session;
 use crate::statistics::Usage;
 
@@ -61,6 +62,10 @@ impl<F: Family> Nat<F> {
             }
         }
         closed
+    }
+
+    pub(crate) fn fragment_counters(&self) -> &FragmentCounters {
+        self.fragments.counters()
     }
 
     pub(crate) fn usage(&self, usage: &mut Usage) {

@@ -106,7 +106,7 @@ impl Index {
     /// The high half of the hash chooses the bucket, the low bits are the tag.
     #[inline(always)]
     fn place(&self, hash: u64) -> (usize, u16) {
-        let bucket = (hash >> 32) * self.buckets.len() as u64 >> 32;
+        let bucket = ((hash >> 32) * self.buckets.len() as u64) >> 32;
         (bucket as usize, tag(hash))
     }
 

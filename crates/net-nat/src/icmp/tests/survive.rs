@@ -26,10 +26,6 @@ fn about_v6(quote: &[u8]) -> Vec<u8> {
     error_v6([DST6.addr, SRC6.addr], [1, 3], 0, &[], quote)
 }
 
-fn udp_v4() -> Vec<u8> {
-    packet_v4(Carry::Udp, SRC, DST, &[], b"data")
-}
-
 fn udp_v6() -> Vec<u8> {
     packet_v6(Carry::Udp, SRC6, DST6, &[], b"data")
 }
