@@ -7,16 +7,24 @@ use std::time::{Duration, Instant};
 /// What the command line asks for.
 pub struct Options {
     sections: Vec<String>,
+    /// What begins with two dashes and is not for every benchmark.
+    own: Vec<String>,
     /// How often each contender has its turn.
     pub rounds: usize,
 }
 
 impl Options {
-    /// Sections by name and `--rounds N`.
+    /// Sections by name, `--rounds N`, and options of the benchmark's own: `--name` or `--name=value`.
     pub fn from_args() -> Self {
+        Self::with_rounds(15)
+    }
+
+    /// The same, with another number of rounds where none is given.
+    pub fn with_rounds(rounds: usize) -> Self {
         let mut options = Self {
             sections: Vec::new(),
-            rounds: 15,
+            own: Vec::new(),
+            rounds,
         };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
@@ -27,10 +35,22 @@ impl Options {
                 }
                 // Cargo passes this to every benchmark.
                 "--bench" => {}
+                _ if arg.starts_with("--") => options.own.push(arg),
                 _ => options.sections.push(arg),
             }
         }
         options
+    }
+
+    /// Whether the option `--name` was given.
+    pub fn has(&self, name: &str) -> bool {
+        self.own.iter().any(|own| own == name)
+    }
+
+    /// What stands behind `--name=`.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let mut values = self.own.iter().filter_map(|own| own.strip_prefix(name));
+        values.find_map(|rest| rest.strip_prefix('='))
     }
 
     /// Whether the section was named, or none was.

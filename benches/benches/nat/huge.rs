@@ -1,0 +1,61 @@
+//! 2 MiB pages for what is large.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static ENABLED: AtomicBool = AtomicBool::new(false);
+/// What is smaller than this gains nothing.
+const LARGE: usize = 4 << 20;
+
+/// Allocations of 4 MiB and more ask for 2 MiB pages from now on.
+pub(crate) fn enable() {
+    ENABLED.store(true, Ordering::Relaxed);
+    if !cfg!(target_os = "linux") {
+        eprintln!("nat: --huge has no effect here");
+    }
+}
+
+/// The system's allocator, with that question.
+pub(crate) struct HugePages;
+
+// SAFETY: every block is the system allocator's, for the same layout.
+unsafe impl GlobalAlloc for HugePages {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract of `alloc`.
+        ask(unsafe { System.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
+        ask(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller keeps the contract of `realloc`.
+        ask(unsafe { System.realloc(block, layout, size) }, size)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(block, layout) };
+    }
+}
+
+#[inline]
+fn ask(block: *mut u8, size: usize) -> *mut u8 {
+    if size >= LARGE && ENABLED.load(Ordering::Relaxed) && !block.is_null() {
+        advise(block, size);
+    }
+    block
+}
+
+#[cfg(target_os = "linux")]
+fn advise(block: *mut u8, size: usize) {
+    const PAGE: usize = 4096;
+    let skip = block.addr().wrapping_neg() & (PAGE - 1);
+    // SAFETY: the whole pages of a block that was just allocated; the advice changes nothing in them.
+    unsafe { libc::madvise(block.add(skip).cast(), size - skip, libc::MADV_HUGEPAGE) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise(_: *mut u8, _: usize) {}
