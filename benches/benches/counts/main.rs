@@ -8,6 +8,7 @@
 //! A crate gets a module here and a line in [`GROUPS`].
 
 mod datapath;
+mod nat;
 mod wire;
 
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 /// A name, unique and without spaces, and what to do that many times.
 type Operation = (&'static str, fn(u64));
 
-const GROUPS: &[&[Operation]] = &[wire::OPERATIONS, datapath::OPERATIONS];
+const GROUPS: &[&[Operation]] = &[wire::OPERATIONS, datapath::OPERATIONS, nat::OPERATIONS];
 
 fn main() -> ExitCode {
     // Cargo passes `--bench` to every benchmark.
