@@ -5,7 +5,9 @@
 //! (one packet by packet, one in batches), compares them, and recomputes every checksum.
 #![allow(clippy::unwrap_used)] // A test that cannot go on shall stop.
 
+mod batches;
 mod checksums;
+mod expiry;
 mod filtering;
 mod forwards;
 mod fragments;
@@ -32,3 +34,4 @@ mod tcp_sequences;
 mod tcp_times;
 mod tcp_tracking;
 mod timers;
+mod too_big;

@@ -270,7 +270,9 @@ fn rfc5508_req8_the_kind_of_refusal_is_a_mode() {
 fn a_flood_of_flows_like_each_other_fills_the_table_to_the_last_place() {
     // What a guest can choose of a flow: 2^32 ways to be alike. With a keyed hash none of them
     // fills a bucket sooner than chance does, so that every place of the table can be had.
-    let patterns: [(&str, fn(u32) -> (u16, u16, u16)); 4] = [
+    /// The port of the guest, the remote host and its port, of flow `n`.
+    type Pattern = fn(u32) -> (u16, u16, u16);
+    let patterns: [(&str, Pattern); 4] = [
         ("ports in order", |n| (1024 + n as u16, 0, 53)),
         ("every 16th port and remote", |n| {
             let port = 1024 + (n << 4 & 0x7fff) as u16;

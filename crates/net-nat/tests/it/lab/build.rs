@@ -144,7 +144,7 @@ impl Tcp<'_> {
         l4.extend(dport.to_be_bytes());
         l4.extend(self.seq.to_be_bytes());
         l4.extend(self.ack.to_be_bytes());
-        l4.extend([(header / 4 << 4) as u8, self.flags]);
+        l4.extend([((header / 4) << 4) as u8, self.flags]);
         let window = if self.window == 0 {
             65_535
         } else {
