@@ -159,7 +159,7 @@ fn rfc5508_req8_no_resources() {
 }
 
 #[test]
-fn rfc5508_req8_every_lack_is_told() {
+fn rfc5508_req8_table_quota_and_rate_are_told_alike() {
     for family in BOTH {
         type Limit = fn(&mut net_nat::config::Limits);
         let lacks: [(DropReason, Limit); 4] = [
