@@ -16,7 +16,7 @@ use crate::family::{V4, V6};
 use crate::forward::{Forward, ForwardError};
 use crate::fragment::FragmentCounters;
 use crate::nat::common::Common;
-use crate::nat::fast::{In, Out};
+use crate::nat::fast::{In, Out, Way};
 use crate::nat::{BATCH, Nat};
 use crate::packet::IpPacket;
 use crate::snapshot::{Reader, Restored, SnapshotError, Writer};
@@ -128,21 +128,42 @@ impl NatEngine {
         assert_eq!(packets.len(), verdicts.len(), "one verdict for each packet");
         self.common.advance(now);
         for (packets, verdicts) in packets.chunks_mut(BATCH).zip(verdicts.chunks_mut(BATCH)) {
-            let others = match &mut self.v4 {
-                Some(v4) => match direction {
-                    Direction::Outbound => v4.batch::<Out, P>(&mut self.common, packets, verdicts),
-                    Direction::Inbound => v4.batch::<In, P>(&mut self.common, packets, verdicts),
-                },
-                None => packets.len(),
-            };
-            if others == 0 {
-                continue;
+            match direction {
+                Direction::Outbound => self.batch::<Out, P>(packets, verdicts),
+                Direction::Inbound => self.batch::<In, P>(packets, verdicts),
             }
-            for (packet, verdict) in packets.iter_mut().zip(verdicts) {
-                let version = packet.head().first().map(|b| b >> 4);
-                if self.v4.is_none() || version != Some(4) {
-                    *verdict = self.translate_now(packet, direction);
-                }
+        }
+    }
+
+    /// Each family takes its own packets; what neither takes goes one by one.
+    fn batch<W: Way, P: IpPacket>(&mut self, packets: &mut [P], verdicts: &mut [Verdict]) {
+        let all = packets.len();
+        let common = &mut self.common;
+        let after_v4 = match &mut self.v4 {
+            Some(v4) => v4.batch::<W, P>(common, packets, verdicts),
+            None => all,
+        };
+        if after_v4 == 0 {
+            return;
+        }
+        let v6 = self.v6.as_mut().filter(|_| self.stateless.is_empty());
+        let staged = (self.v4.is_some(), v6.is_some());
+        let after_v6 = match v6 {
+            Some(v6) => v6.batch::<W, P>(common, packets, verdicts),
+            None => all,
+        };
+        if after_v4 + after_v6 == all {
+            return;
+        }
+        for (packet, verdict) in packets.iter_mut().zip(verdicts) {
+            let version = packet.head().first().map(|b| b >> 4);
+            let done = match version {
+                Some(4) => staged.0,
+                Some(6) => staged.1,
+                _ => false,
+            };
+            if !done {
+                *verdict = self.translate_now(packet, W::DIRECTION);
             }
         }
     }

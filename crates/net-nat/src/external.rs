@@ -33,6 +33,8 @@ struct External<A> {
 /// All outside addresses of a family.
 pub(crate) struct Externals<A> {
     list: Vec<External<A>>,
+    /// The lowest and the highest of them: most addresses asked about lie outside.
+    span: Option<(A, A)>,
     by_addr: HashMap<A, u16, Keyed>,
     /// Shared ones: the first so many of the list.
     shared: u16,
@@ -53,6 +55,7 @@ impl<A: Address> Externals<A> {
         let keyed = Keyed(SipHasher13::new_with_key(seed));
         let mut externals = Self {
             list: Vec::new(),
+            span: None,
             by_addr: HashMap::with_hasher(keyed.clone()),
             shared: config.outside.len() as u16,
             own_of: HashMap::with_hasher(keyed.clone()),
@@ -73,6 +76,8 @@ impl<A: Address> Externals<A> {
     fn add(&mut self, addr: A, own: Option<(A, bool)>) -> u16 {
         // The configuration was checked: there are fewer than 65,536.
         let number = self.list.len() as u16;
+        let (low, high) = self.span.unwrap_or((addr, addr));
+        self.span = Some((low.min(addr), high.max(addr)));
         self.by_addr.insert(addr, number);
         self.list.push(External {
             addr,
@@ -85,12 +90,14 @@ impl<A: Address> Externals<A> {
 
     #[inline]
     pub(crate) fn number(&self, addr: A) -> Option<u16> {
-        // Nearly always there is one, and a comparison is cheaper than a hash.
-        match self.list.first() {
-            Some(first) if first.addr == addr => Some(0),
-            _ if self.list.len() <= 1 => None,
-            _ => self.by_addr.get(&addr).copied(),
+        let (low, high) = self.span?;
+        if addr < low || addr > high {
+            return None;
         }
+        if low == high {
+            return Some(0);
+        }
+        self.by_addr.get(&addr).copied()
     }
 
     pub(crate) fn addr(&self, number: u16) -> Option<A> {
@@ -153,31 +160,39 @@ impl<A: Address> Externals<A> {
         }
     }
 
-    /// A port for a new mapping of `inside_port`; it is not taken yet.
+    /// Gives a new mapping of `inside_port` a port.
     ///
     /// A host with an address of its own keeps its port. Otherwise the port is random, within the
     /// class (RFC 4787, REQ-3a) and the shard.
-    pub(crate) fn choose(
+    pub(crate) fn allocate(
         &mut self,
         space: Option<Space>,
         protocol: u8,
         number: u16,
         inside_port: u16,
+        mapping: u32,
         random: &mut Random,
     ) -> Option<u16> {
         let Some(space) = space else {
-            return (!self.other.contains_key(&(protocol, number))).then_some(0);
+            let free = self.is_free(None, protocol, number, 0);
+            return free.then(|| {
+                self.take(None, protocol, number, 0, mapping);
+                0
+            });
         };
         let (shard, parity) = (self.shard, self.parity);
         let external = self.list.get(usize::from(number))?;
         let own = external.own.is_some();
         let ports = self.table(space, number)?;
-        if own {
-            return ports.is_free(inside_port).then_some(inside_port);
-        }
-        let range = class(space, inside_port).share(shard.number, shard.count);
-        let parity = (parity && space != Space::Icmp).then_some(inside_port);
-        ports.choose(range, parity, random)
+        let port = if own {
+            ports.is_free(inside_port).then_some(inside_port)?
+        } else {
+            let range = class(space, inside_port).share(shard.number, shard.count);
+            let parity = (parity && space != Space::Icmp).then_some(inside_port);
+            ports.choose(range, parity, random)?
+        };
+        ports.take(port, mapping);
+        Some(port)
     }
 
     fn table(&mut self, space: Space, number: u16) -> Option<&mut PortTable> {

@@ -1,12 +1,14 @@
 //! The inside hosts: what each uses, and what each may.
 
-use hashbrown::HashMap;
-use siphasher::sip::SipHasher13;
+use alloc::vec::Vec;
 
-use crate::address::Address;
-use crate::hash::Keyed;
+use crate::address::{Address, Endpoint};
+use crate::hash::Keys;
 use crate::rate::TokenBucket;
-use crate::table::NONE;
+use crate::table::{Index, NONE};
+
+/// See [`Keys::flow`].
+const KIND: u8 = 5;
 
 /// One inside host.
 #[derive(Debug, Clone)]
@@ -23,8 +25,9 @@ pub(crate) struct Host<A> {
 
 /// All hosts of a family.
 pub(crate) struct Hosts<A> {
-    list: alloc::vec::Vec<Host<A>>,
-    by_addr: HashMap<A, u32, Keyed>,
+    list: Vec<Host<A>>,
+    index: Index,
+    keys: Keys,
     free: u32,
     limit: usize,
     /// The host of the last look-up: packets come in trains.
@@ -32,31 +35,38 @@ pub(crate) struct Hosts<A> {
 }
 
 impl<A: Address> Hosts<A> {
-    pub(crate) fn new(limit: usize, seed: &[u8; 16]) -> Self {
-        Self {
-            list: alloc::vec::Vec::new(),
-            by_addr: HashMap::with_hasher(Keyed(SipHasher13::new_with_key(seed))),
+    pub(crate) fn new(limit: usize, keys: Keys) -> Option<Self> {
+        Some(Self {
+            list: Vec::new(),
+            index: Index::new(limit)?,
+            keys,
             free: NONE,
             limit,
             last: NONE,
-        }
+        })
+    }
+
+    fn hash(&self, addr: A) -> u64 {
+        let nobody = Endpoint::new(A::UNSPECIFIED, 0);
+        self.keys.flow(KIND, 0, Endpoint::new(addr, 0), nobody)
     }
 
     #[inline]
     pub(crate) fn find(&mut self, addr: A) -> Option<u32> {
-        if self
-            .get(self.last)
-            .is_some_and(|h| h.addr == addr && h.mappings > 0)
-        {
+        let is = |number: u32| {
+            let host = self.get(number);
+            host.is_some_and(|h| h.addr == addr && h.mappings > 0)
+        };
+        if is(self.last) {
             return Some(self.last);
         }
-        let found = self.by_addr.get(&addr).copied();
+        let found = self.index.find(self.hash(addr), is);
         self.last = found.unwrap_or(NONE);
         found
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.by_addr.len() >= self.limit
+        self.index.len() >= self.limit
     }
 
     /// Adds a host; the caller has seen that there is room, and gives it a mapping at once.
@@ -81,18 +91,20 @@ impl<A: Address> Hosts<A> {
                 self.list.len() as u32 - 1
             }
         };
-        self.by_addr.insert(addr, number);
+        self.index.insert(self.hash(addr), number);
         number
     }
 
     pub(crate) fn remove(&mut self, number: u32) {
         let free = self.free;
-        if let Some(host) = self.list.get_mut(number as usize) {
-            host.next_free = free;
-            host.mappings = 0;
-            self.free = number;
-            self.by_addr.remove(&host.addr);
-        }
+        let Some(host) = self.list.get_mut(number as usize) else {
+            return;
+        };
+        host.next_free = free;
+        host.mappings = 0;
+        self.free = number;
+        let addr = host.addr;
+        self.index.remove(self.hash(addr), number);
     }
 
     #[inline]
@@ -106,16 +118,15 @@ impl<A: Address> Hosts<A> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_addr.len()
+        self.index.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Host<A>)> {
-        let live = self.by_addr.values().copied();
-        live.filter_map(|n| Some((n, self.get(n)?)))
+        let hosts = (0..).zip(&self.list);
+        hosts.filter(|(_, host)| host.mappings > 0)
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.list.capacity() * size_of::<Host<A>>()
-            + self.by_addr.capacity() * (size_of::<(A, u32)>() + 1)
+        self.list.capacity() * size_of::<Host<A>>() + self.index.bytes()
     }
 }

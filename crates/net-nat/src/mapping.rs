@@ -183,16 +183,22 @@ impl<A: Address> Mappings<A> {
 
     /// Adds a mapping without sessions. With `known`, another has the key already, and this one is
     /// found from the outside only: a second forward to the same inside endpoint.
+    ///
+    /// `outside` gives the number of the outside address and the port, once it knows whose they will
+    /// be; when it gives nothing, nothing is added.
     pub(crate) fn add(
         &mut self,
         hash: u64,
         key: &MappingKey<A>,
         host: u32,
-        outside: (u16, u16),
         known: bool,
+        outside: impl FnOnce(u32) -> Option<(u16, u16)>,
     ) -> Option<u32> {
         let number = self.slab.take()?;
-        let (external, outside_port) = outside;
+        let Some((external, outside_port)) = outside(number) else {
+            self.slab.give(number);
+            return None;
+        };
         if let Some(remote) = self
             .remotes
             .as_mut()

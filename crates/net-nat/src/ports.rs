@@ -179,11 +179,13 @@ impl PortTable {
 
     /// Whether bits and owners say the same.
     pub(crate) fn is_consistent(&self) -> bool {
-        (0..PORTS).all(|port| {
-            let free = self.free[port / 64] >> (port % 64) & 1 == 1;
-            free == (self.owners[port] == 0)
-        }) && (0..PORTS / 64)
-            .all(|word| (self.free[word] != 0) == (self.words[word / 64] >> (word % 64) & 1 == 1))
+        fn bits<T>(of: &[T], is_set: impl Fn(&T) -> bool) -> u64 {
+            let from_the_end = of.iter().rev();
+            from_the_end.fold(0, |bits, item| bits << 1 | u64::from(is_set(item)))
+        }
+        let owners = self.owners.chunks(64).map(|o| bits(o, |&owner| owner == 0));
+        let words = self.free.chunks(64).map(|w| bits(w, |&word| word != 0));
+        owners.eq(self.free.iter().copied()) && words.eq(self.words)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::rewrite::{Deltas, End, rewrite};
 use crate::session::Timer;
 use crate::table::NONE;
 use crate::tcp::{Effect, Segment};
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{DropReason, Side, Verdict};
 use net_datapath::prefetch::prefetch_write;
 
 /// What a batch knows of a packet between two steps.
@@ -47,13 +47,24 @@ impl Scratch {
     };
 }
 
-/// The direction at compile time: what differs by it costs nothing.
+/// The way at compile time: what differs by it costs nothing.
 pub(crate) trait Way {
     const DIRECTION: Direction;
+    /// Whether it came from the inside and was turned round.
+    const TURNED: bool = false;
 }
 
+/// From the inside.
 pub(crate) struct Out;
+/// From the outside.
 pub(crate) struct In;
+/// The second half of a hairpin's way.
+struct Turned;
+
+impl Way for Turned {
+    const DIRECTION: Direction = Direction::Inbound;
+    const TURNED: bool = true;
+}
 
 impl Way for Out {
     const DIRECTION: Direction = Direction::Outbound;
@@ -166,7 +177,6 @@ impl<F: Family> Nat<F> {
         number: u32,
         verdict: &mut Verdict,
     ) -> bool {
-        let side = towards(W::DIRECTION);
         let Some(session) = self.sessions.get_mut(number) else {
             return false;
         };
@@ -174,10 +184,17 @@ impl<F: Family> Nat<F> {
             return false;
         };
         let (local, remote) = by_side::<W, _>(ends);
+        let outbound = W::DIRECTION == Direction::Outbound;
+        let hairpin = session.is_hairpin();
         let good = session.is(W::DIRECTION, usual.protocol, local, remote)
             & (session.expires >= common.tick)
-            & !session.is_hairpin()
-            & !(W::DIRECTION == Direction::Outbound && session.is_unanswered());
+            & (outbound | (hairpin == W::TURNED))
+            & !(outbound && session.is_unanswered());
+        let side = if outbound && hairpin {
+            Side::Inside
+        } else {
+            towards(W::DIRECTION)
+        };
         if !good || (u32::from(usual.len) > common.mtu[side as usize] && !packet.is_super_frame()) {
             return false;
         }
@@ -245,8 +262,26 @@ impl<F: Family> Nat<F> {
             }
         }
         packet.changed();
-        *verdict = Verdict::Translated(side);
+        *verdict = if outbound && hairpin {
+            self.turn(common, packet)
+        } else {
+            Verdict::Translated(side)
+        };
         true
+    }
+
+    /// The second half of a hairpin's way.
+    #[inline(never)]
+    fn turn<P: IpPacket + ?Sized>(&mut self, common: &mut Common, packet: &mut P) -> Verdict {
+        let mut verdict = Verdict::Pass;
+        if let Some((usual, hash)) = Self::look::<Turned, P>(common, packet)
+            && let Some(number) = self.index.guess(hash)
+            && self.apply::<Turned, P>(common, packet, &usual, number, &mut verdict)
+        {
+            common.counters.hairpinned += 1;
+            return verdict;
+        }
+        self.hairpinned(common, packet)
     }
 
     /// A TCP segment that is outside its window, or after which another time is kept; the verdict if

@@ -99,7 +99,7 @@ impl<F: Family> Nat<F> {
             mappings: Mappings::new(mappings, dependent).ok_or_else(memory(mappings))?,
             resting: Wheel::new(common.tick),
             externals: Externals::new(family, config.shard, config.port_parity, &config.seed),
-            hosts: Hosts::new(limits.hosts, &config.seed),
+            hosts: Hosts::new(limits.hosts, common.keys).ok_or_else(memory(limits.hosts))?,
             contacts: if by_address {
                 Some(Contacts::new(sessions).ok_or_else(memory(sessions))?)
             } else {

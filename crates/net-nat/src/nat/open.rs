@@ -203,24 +203,17 @@ impl<F: Family> Nat<F> {
         if limits.new_per_second != 0 && !host.openings.take(common.now) {
             return Err(DropReason::Rate);
         }
-        let external = host.external;
-        let space = space(key.protocol);
-        let port = self
-            .externals
-            .choose(
-                space,
-                key.protocol,
-                external,
-                key.inside.port,
-                &mut common.random,
-            )
-            .ok_or(DropReason::NoPort)?;
+        let (external, protocol) = (host.external, key.protocol);
+        let (externals, random) = (&mut self.externals, &mut common.random);
         let mapping = self
             .mappings
-            .add(hash, key, number, (external, port), twice)
-            .ok_or(DropReason::TableFull)?;
-        self.externals
-            .take(space, key.protocol, external, port, mapping);
+            .add(hash, key, number, twice, |mapping| {
+                let (space, port) = (space(protocol), key.inside.port);
+                let port = externals.allocate(space, protocol, external, port, mapping, random);
+                Some((external, port?))
+            })
+            // There was room in the table.
+            .ok_or(DropReason::NoPort)?;
         if let Some(host) = self.hosts.get_mut(number) {
             host.mappings += 1;
         }
@@ -293,11 +286,9 @@ impl<F: Family> Nat<F> {
             .ok_or(DropReason::NoMapping)?;
         let outside = self.externals.addr(external).ok_or(DropReason::NoMapping)?;
         let outside = Endpoint::new(outside, port);
+        let hashes = self.hashes(common, protocol, inside, outside, remote);
         // Asked for now, needed when all else is done.
-        let hash = common
-            .keys
-            .flow(Direction::Inbound as u8, protocol, outside, remote);
-        self.index.prefetch(hash);
+        self.index.prefetch(hashes[1]);
         if let Some(contacts) = &self.contacts {
             contacts.prefetch(&common.keys, mapping, remote.addr);
         }
@@ -320,7 +311,7 @@ impl<F: Family> Nat<F> {
             session.tcp = track;
         }
         session.expires = common.deadline(session.timer());
-        let Some(number) = self.enter(common, session) else {
+        let Some(number) = self.enter(common, session, hashes) else {
             self.rest_if_idle(common, mapping);
             return Err(DropReason::TableFull);
         };
@@ -331,21 +322,34 @@ impl<F: Family> Nat<F> {
         Ok(number)
     }
 
+    /// What a session is found by, from the inside and from the outside.
+    pub(super) fn hashes(
+        &self,
+        common: &Common,
+        protocol: u8,
+        inside: Endpoint<F::Addr>,
+        outside: Endpoint<F::Addr>,
+        remote: Endpoint<F::Addr>,
+    ) -> [u64; 2] {
+        [(Direction::Outbound, inside), (Direction::Inbound, outside)]
+            .map(|(direction, local)| common.keys.flow(direction as u8, protocol, local, remote))
+    }
+
     /// Puts a session everywhere it belongs; `None` if the table is full.
-    pub(super) fn enter(&mut self, common: &Common, mut session: Session<F::Addr>) -> Option<u32> {
-        let (protocol, remote) = (session.protocol, session.remote());
-        let mapping = session.mapping;
-        if self.externals.number(remote.addr).is_some() {
+    pub(super) fn enter(
+        &mut self,
+        common: &Common,
+        mut session: Session<F::Addr>,
+        hashes: [u64; 2],
+    ) -> Option<u32> {
+        let (protocol, remote, mapping) = (session.protocol, session.remote, session.mapping);
+        if self.externals.number(remote).is_some() {
             session.set_hairpin();
         }
         let unanswered = session.is_unanswered();
         let number = self.sessions.take()?;
         *self.sessions.get_mut(number)? = session;
-        for (direction, local) in [
-            (Direction::Outbound, session.inside()),
-            (Direction::Inbound, session.outside()),
-        ] {
-            let hash = common.keys.flow(direction as u8, protocol, local, remote);
+        for hash in hashes {
             self.index.insert(hash, number);
         }
         self.wheel.link(&mut self.sessions, number);
@@ -357,7 +361,7 @@ impl<F: Family> Nat<F> {
             }
         }
         if !unanswered {
-            self.know(common, protocol, mapping, remote.addr);
+            self.know(common, protocol, mapping, remote);
         }
         Some(number)
     }

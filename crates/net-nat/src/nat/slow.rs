@@ -13,7 +13,7 @@ use crate::address::{Address, Endpoint};
 use crate::config::Dependence;
 use crate::direction::Direction;
 use crate::event::Event;
-use crate::family::{Family, Header, Kind};
+use crate::family::{Family, Header, Kind, usual_header};
 use crate::icmp::ErrorKind;
 use crate::mapping::space;
 use crate::packet::{IpPacket, whole};
@@ -40,7 +40,10 @@ impl<F: Family> Nat<F> {
         packet: &mut P,
         direction: Direction,
     ) -> Verdict {
-        let header = match F::parse(packet.head(), packet.total_len(), direction) {
+        let (head, len) = (packet.head(), packet.total_len());
+        let usual = F::usual(head, len).and_then(|usual| usual_header::<F>(head, &usual));
+        let parsed = usual.map_or_else(|| F::parse(head, len, direction), Ok);
+        let header = match parsed {
             Ok(header) => header,
             Err(reason) => return common.refuse(reason),
         };

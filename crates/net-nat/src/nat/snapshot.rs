@@ -200,7 +200,8 @@ impl<F: Family> Nat<F> {
         let (host, known) = self.host_at(common, saved.inside.addr, external).ok()?;
         let hash = key.hash(&common.keys);
         let twice = self.mappings.find(hash, &key).is_some();
-        let Some(number) = self.mappings.add(hash, &key, host, (external, port), twice) else {
+        let place = Some((external, port));
+        let Some(number) = self.mappings.add(hash, &key, host, twice, |_| place) else {
             if !known {
                 self.forget(host);
             }
@@ -251,6 +252,7 @@ impl<F: Family> Nat<F> {
         }
         session.expires = common.tick.saturating_add(saved.seconds);
         self.wake(mapping);
-        self.enter(common, session).map(|_| ())
+        let hashes = self.hashes(common, protocol, saved.inside, saved.outside, remote);
+        self.enter(common, session, hashes).map(|_| ())
     }
 }
