@@ -104,6 +104,10 @@ impl<A: Address> Contacts<A> {
         }
     }
 
+    pub(crate) fn longest_walk(&self) -> usize {
+        self.index.longest_walk()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.slab.len()
     }

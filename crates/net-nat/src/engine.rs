@@ -419,6 +419,15 @@ impl NatEngine {
         usage
     }
 
+    /// How many entries the longest look-up in the tables goes by, ten to a cache line; for tests of
+    /// floods. Takes long.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn longest_walk(&self) -> usize {
+        let v4 = self.v4.as_ref().map_or(0, |nat| nat.longest_walk());
+        v4.max(self.v6.as_ref().map_or(0, |nat| nat.longest_walk()))
+    }
+
     /// Looks whether all tables agree; for tests. Takes long.
     ///
     /// # Errors

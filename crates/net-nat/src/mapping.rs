@@ -248,6 +248,10 @@ impl<A: Address> Mappings<A> {
         self.slab.bytes() + self.index.bytes() + remotes
     }
 
+    pub(crate) fn longest_walk(&self) -> usize {
+        self.index.longest_walk()
+    }
+
     pub(crate) fn indexed(&self) -> usize {
         self.index.len()
     }

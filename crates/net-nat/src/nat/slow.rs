@@ -88,10 +88,14 @@ impl<F: Family> Nat<F> {
             _ => {}
         }
         let (local, remote) = header.ends(Direction::Outbound);
-        if common.config.pass_unmatched && self.is_for_the_host(header.protocol, remote) {
+        let known = self.find(common, Direction::Outbound, header.protocol, local, remote);
+        // A flow that has begun stays what it is: the quick way does not ask either.
+        if known.is_none()
+            && common.config.pass_unmatched
+            && self.is_for_the_host(header.protocol, remote)
+        {
             return Verdict::Pass;
         }
-        let known = self.find(common, Direction::Outbound, header.protocol, local, remote);
         let number = match known {
             Some(number) => number,
             None => match self.begin_outbound(common, packet.head(), header) {

@@ -23,6 +23,13 @@ macro_rules! ensure {
 }
 
 impl<F: Family> Nat<F> {
+    /// Entries that the longest look-up in any index goes by.
+    pub(crate) fn longest_walk(&self) -> usize {
+        let contacts = self.contacts.as_ref().map_or(0, |c| c.longest_walk());
+        let indexes = [self.index.longest_walk(), self.mappings.longest_walk()];
+        indexes.into_iter().fold(contacts, usize::max)
+    }
+
     /// Says what is wrong, if anything is.
     pub(crate) fn validate(&self, common: &Common) -> Result<(), String> {
         let keyed = || Keyed(siphasher::sip::SipHasher13::new_with_key(&[0; 16]));

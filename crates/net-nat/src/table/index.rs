@@ -103,6 +103,19 @@ impl Index {
         self.buckets.bytes()
     }
 
+    /// Entries that the longest look-up there can be goes by.
+    pub(crate) fn longest_walk(&self) -> usize {
+        let (mut walk, mut longest, mut goes_on) = (0, 0, false);
+        // Twice round, for a walk over the end.
+        for bucket in self.buckets.iter().chain(self.buckets.iter()) {
+            let entries = bucket.tags.iter().filter(|&&tag| tag != 0).count();
+            walk = if goes_on { walk + entries } else { entries };
+            goes_on = bucket.passed != 0;
+            longest = longest.max(walk);
+        }
+        longest.min(self.len)
+    }
+
     /// The high half of the hash chooses the bucket, the low bits are the tag.
     #[inline(always)]
     fn place(&self, hash: u64) -> (usize, u16) {

@@ -8,8 +8,10 @@
 //! | `differential` | the engine and the slow one in step |
 //! | `regressions` | faults found that way |
 //! | `day` | 24 hours of a network, and nothing left behind |
+//! | `attack` | floods of flows, and what they do to others |
 
 mod aim;
+mod attack;
 mod day;
 mod differential;
 mod generator;

@@ -74,6 +74,7 @@ impl Tables {
             outside,
             remote,
             opener: direction,
+            answered: Some(direction == Direction::Outbound),
             expires: self.tick() + timeout,
             may_expire: Vec::new(),
             timeout,

@@ -70,13 +70,13 @@ impl Tables {
         if packet.body == Body::Gre && self.config.other == OtherProtocols::Refuse {
             return Verdict::Drop(DropReason::Unsupported);
         }
-        if self.config.pass_unmatched && self.is_for_the_host(packet) {
-            return Verdict::Pass;
-        }
         let number = match self.find(Direction::Outbound, packet, seen) {
             Some(number) => {
                 self.track(number, Direction::Outbound, packet);
                 number
+            }
+            None if self.config.pass_unmatched && self.is_for_the_host(packet) => {
+                return Verdict::Pass;
             }
             None => match self.open_outbound(packet, seen) {
                 Ok(number) => number,
@@ -176,7 +176,9 @@ impl Tables {
         if self.sessions[number].expires >= self.tick() {
             return Some(number);
         }
-        self.clear(&mut seen.events);
+        // That one alone, and now.
+        let mut first = seen.events.drain(..1).collect();
+        self.clear(&mut first);
         assert!(!self.sessions.iter().any(of), "a dead session is kept");
         None
     }
@@ -230,7 +232,15 @@ impl Tables {
         let mut mapping = self.holder(protocol, local);
         let inside = match mapping.map(|m| &self.mappings[m]) {
             Some(m) if m.rests.is_none() => {
-                if !self.admits(m, remote) {
+                let kept_out = matches!(
+                    seen.verdict,
+                    Verdict::Drop(DropReason::Filtered | DropReason::Unsolicited)
+                );
+                let admitted = match [false, true].map(|guess| self.admits(m, remote, guess)) {
+                    [one, other] if one == other => one,
+                    _ => !kept_out,
+                };
+                if !admitted {
                     return Err(DropReason::Filtered);
                 }
                 m.inside
@@ -276,14 +286,23 @@ impl Tables {
         self.open(direction, packet, mapping, (inside, bound), opened)
     }
 
-    /// The filter (RFC 4787, section 5).
-    fn admits(&self, mapping: &Mapping, remote: End) -> bool {
+    /// The filter (RFC 4787, section 5). Calls from outside that the inside has not answered count for
+    /// nothing (REQ-6); `guess` is taken for those of which that is not known.
+    fn admits(&self, mapping: &Mapping, remote: End, guess: bool) -> bool {
         if mapping.forward || mapping.withdrawn {
             return mapping.forward;
         }
         let owner = self.owner(mapping.outside.addr);
         if let Some((_, true)) = owner {
             return true;
+        }
+        let counts = |s: &Session| {
+            (s.protocol, s.outside) == (mapping.protocol, mapping.outside)
+                && s.answered.unwrap_or(guess)
+        };
+        let alive = self.config.inbound_refresh || self.sessions.iter().any(counts);
+        if owner.is_none() && !alive {
+            return false;
         }
         let behaviour = self.behaviour(mapping.protocol);
         let same_mapping = match behaviour.mapping {
@@ -292,10 +311,7 @@ impl Tables {
             Dependence::AddressDependent => mapping.remote.addr == remote.addr,
             Dependence::AddressAndPortDependent => mapping.remote == remote,
         };
-        let talked = |s: &Session| {
-            (s.protocol, s.outside, s.remote.addr)
-                == (mapping.protocol, mapping.outside, remote.addr)
-        };
+        let talked = |s: &Session| counts(s) && s.remote.addr == remote.addr;
         same_mapping
             && match behaviour.filtering {
                 Dependence::EndpointIndependent => true,
@@ -335,6 +351,9 @@ impl Tables {
             if direction == Direction::Outbound || self.config.inbound_refresh {
                 session.expires = tick + session.timeout;
             }
+            if direction == Direction::Outbound {
+                session.answered = Some(true);
+            }
             return;
         };
         let time = |stage| {
@@ -358,11 +377,17 @@ impl Tables {
                 };
                 session.timeout = time(stage);
                 session.life = Some(life);
+                if lives && direction == Direction::Outbound {
+                    session.answered = Some(true);
+                }
             }
             None => {
                 let stages = [Stage::Opening, Stage::Established, Stage::Closing];
                 session.may_expire = stages.map(|stage| tick + time(stage)).to_vec();
                 session.may_expire.push(session.expires);
+                if direction == Direction::Outbound && session.answered == Some(false) {
+                    session.answered = None;
+                }
             }
         }
     }

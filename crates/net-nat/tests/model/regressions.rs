@@ -42,6 +42,7 @@ fn udp(direction: Direction, local: (u8, u16), other: (u8, u16)) -> Packet {
     let local = Endpoint::new(host, local.1);
     let other = match other.0 {
         // One of ours: hairpin.
+        0 => Endpoint::new(outside(false, 1), other.1),
         10.. => Endpoint::new(outside(false, other.0), other.1),
         n => Endpoint::new(remote(false, n), other.1),
     };
@@ -186,4 +187,24 @@ fn a_packet_that_comes_back_for_nobody_is_not_passed_on_changed() {
     let nobody = Verdict::Drop(DropReason::NoMapping);
     assert_eq!(out(&mut rig, (1, 4000), (15, 80)), nobody);
     assert_eq!(out(&mut rig, (1, 4000), (11, 80)), OUT);
+}
+
+#[test]
+fn a_hairpin_whose_other_end_has_gone_fares_alike_with_options() {
+    let mut case = case();
+    case.config.pass_unmatched = true;
+    let mut rig = Rig::new(&case);
+    publish(&mut rig, 0, 1);
+    assert_eq!(out(&mut rig, (2, 4000), (0, 80)), IN);
+    rig.step(&Step::Withdraw(0));
+    rig.step(&Step::Close(1));
+    let nobody = Verdict::Drop(DropReason::NoMapping);
+    for options in [false, true] {
+        let mut packet = udp(Direction::Outbound, (2, 4000), (0, 80));
+        packet.options = options;
+        let verdicts = rig.send(Direction::Outbound, vec![packet]);
+        assert_eq!(verdicts, [nobody]);
+    }
+    // Who has not called before calls the host.
+    assert_eq!(out(&mut rig, (3, 4000), (0, 80)), Verdict::Pass);
 }

@@ -16,6 +16,8 @@ pub(crate) struct Session {
     pub(crate) outside: End,
     pub(crate) remote: End,
     pub(crate) opener: Direction,
+    /// Whether the inside has spoken in it; not known of a TCP life that does not keep to the book.
+    pub(crate) answered: Option<bool>,
     /// The last second it is alive in.
     pub(crate) expires: u32,
     /// Other values the deadline may have, where a TCP life does not keep to the book.
