@@ -75,7 +75,9 @@ impl PortTable {
 
     #[inline]
     pub(crate) fn is_free(&self, port: u16) -> bool {
-        self.owners.get(usize::from(port)) == Some(&0)
+        // By the bits, which are 32 times as dense as the owners.
+        let word = self.free.get(usize::from(port / 64)).copied();
+        word.unwrap_or(0) >> (port % 64) & 1 == 1
     }
 
     /// A free port of the range, chosen at random; with `parity`, odd or even as that is.

@@ -144,15 +144,25 @@ impl<F: Family> Nat<F> {
                 skipped += 1;
             }
         }
-        for scratch in self.scratch.iter_mut().take(packets.len()) {
-            if scratch.guess != 0 {
+        for at in 0..packets.len().min(BATCH) {
+            let Scratch {
+                hash, guess, usual, ..
+            } = self.scratch[at];
+            if guess != 0 {
                 continue;
             }
-            scratch.guess = self.index.guess(scratch.hash).unwrap_or(SLOW);
-            if let Some(session) = self.sessions.get(scratch.guess) {
+            let found = self.index.guess(hash).unwrap_or(SLOW);
+            self.scratch[at].guess = found;
+            if let Some(session) = self.sessions.get(found) {
                 prefetch_write(core::ptr::from_ref(session).cast_mut());
+            } else if W::DIRECTION == Direction::Outbound
+                && let Some((local, remote)) = packets.get(at).and_then(|p| F::ends(p.head()))
+            {
+                // Of a new flow: its mapping will be asked for.
+                self.mapping_key(common, usual.protocol, local, remote);
             }
         }
+        self.in_batch = true;
         for (at, (packet, verdict)) in packets.iter_mut().zip(verdicts).enumerate() {
             let Scratch { guess, usual, .. } = self.scratch[at % BATCH];
             if guess == SKIP {
@@ -163,6 +173,8 @@ impl<F: Family> Nat<F> {
                 *verdict = self.slow(common, packet, W::DIRECTION);
             }
         }
+        self.in_batch = false;
+        self.settle(common);
         skipped
     }
 
@@ -273,6 +285,7 @@ impl<F: Family> Nat<F> {
     /// The second half of a hairpin's way.
     #[inline(never)]
     fn turn<P: IpPacket + ?Sized>(&mut self, common: &mut Common, packet: &mut P) -> Verdict {
+        self.settle(common);
         let mut verdict = Verdict::Pass;
         if let Some((usual, hash)) = Self::look::<Turned, P>(common, packet)
             && let Some(number) = self.index.guess(hash)

@@ -43,6 +43,7 @@ use crate::wheel::Wheel;
 use common::Common;
 use fast::Scratch;
 use fragments::Translation;
+use open::Pending;
 use unsolicited::Unsolicited;
 
 /// Packets that a batch works on at once.
@@ -66,6 +67,9 @@ pub(crate) struct Nat<F: Family> {
     inside: Vec<Prefix<F::Addr>>,
     cache: Cache,
     scratch: Box<[Scratch; BATCH]>,
+    /// Within a batch, what its new sessions have still to be entered in.
+    pending: Vec<Pending<F::Addr>>,
+    in_batch: bool,
 }
 
 impl<F: Family> Nat<F> {
@@ -111,6 +115,8 @@ impl<F: Family> Nat<F> {
             inside: family.inside.clone(),
             cache: Cache::new(),
             scratch: Box::new([Scratch::EMPTY; BATCH]),
+            pending: Vec::with_capacity(BATCH),
+            in_batch: false,
         })
     }
 

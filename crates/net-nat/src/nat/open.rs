@@ -27,6 +27,19 @@ pub(super) struct Opening<A> {
     pub(super) tcp: Option<(Track, Class)>,
 }
 
+/// A new session that the outside cannot reach yet.
+///
+/// The places where it is entered for that lie anywhere in memory. Within a batch they are asked for
+/// when the session is made and used when the batch is done, or when somebody inside calls from
+/// without: by then they are there.
+pub(super) struct Pending<A> {
+    /// What inbound packets find it by.
+    hash: u64,
+    number: u32,
+    /// Whom its mapping has spoken to.
+    spoken: Option<(u32, A)>,
+}
+
 /// How a protocol is mapped and filtered.
 pub(super) fn behaviour(common: &Common, protocol: u8) -> Behaviour {
     let independent = |filtering| Behaviour {
@@ -287,11 +300,6 @@ impl<F: Family> Nat<F> {
         let outside = self.externals.addr(external).ok_or(DropReason::NoMapping)?;
         let outside = Endpoint::new(outside, port);
         let hashes = self.hashes(common, protocol, inside, outside, remote);
-        // Asked for now, needed when all else is done.
-        self.index.prefetch(hashes[1]);
-        if let Some(contacts) = &self.contacts {
-            contacts.prefetch(&common.keys, mapping, remote.addr);
-        }
         let timer = match &opening.tcp {
             Some((_, class)) => Timer::of(*class),
             None => self.timer(common, protocol, opening),
@@ -349,9 +357,8 @@ impl<F: Family> Nat<F> {
         let unanswered = session.is_unanswered();
         let number = self.sessions.take()?;
         *self.sessions.get_mut(number)? = session;
-        for hash in hashes {
-            self.index.insert(hash, number);
-        }
+        self.index.insert(hashes[0], number);
+        self.index.prefetch(hashes[1]);
         self.wheel.link(&mut self.sessions, number);
         if let Some(mapping) = self.mappings.slab.get_mut(mapping) {
             mapping.sessions += 1;
@@ -360,10 +367,31 @@ impl<F: Family> Nat<F> {
                 host.sessions += 1;
             }
         }
-        if !unanswered {
-            self.know(common, protocol, mapping, remote);
+        let filtering = behaviour(common, protocol).filtering;
+        let knows = !unanswered && filtering == Dependence::AddressDependent;
+        if let Some(contacts) = self.contacts.as_ref().filter(|_| knows) {
+            contacts.prefetch(&common.keys, mapping, remote);
+        }
+        self.pending.push(Pending {
+            hash: hashes[1],
+            number,
+            spoken: knows.then_some((mapping, remote)),
+        });
+        if !self.in_batch {
+            self.settle(common);
         }
         Some(number)
+    }
+
+    /// Enters the new sessions where the outside finds them.
+    pub(super) fn settle(&mut self, common: &Common) {
+        while let Some(pending) = self.pending.pop() {
+            self.index.insert(pending.hash, pending.number);
+            if let (Some((mapping, remote)), Some(contacts)) = (pending.spoken, &mut self.contacts)
+            {
+                contacts.add(&common.keys, mapping, remote);
+            }
+        }
     }
 
     /// The inside has spoken to an address: an address-dependent filter admits it.

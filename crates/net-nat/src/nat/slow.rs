@@ -208,6 +208,7 @@ impl<F: Family> Nat<F> {
         header: &Header<F::Addr>,
         hairpin: bool,
     ) -> Verdict {
+        self.settle(common);
         let (local, remote) = header.ends(Direction::Inbound);
         let Some(external) = self.externals.number(local.addr) else {
             // What is for a guest by its inside address comes from nobody who should know it.

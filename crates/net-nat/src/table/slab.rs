@@ -1,5 +1,7 @@
 //! Records in a region, with a list of the free ones.
 
+use net_datapath::prefetch::prefetch_write;
+
 use super::region::{Region, Zeroable};
 
 /// No record.
@@ -39,6 +41,10 @@ impl<T: SlabRecord> Slab<T> {
         let number = if self.free != NONE {
             let number = self.free;
             self.free = *self.records.get_mut(number as usize)?.next_free();
+            // The one that the next call takes was given back long ago, perhaps.
+            if let Some(next) = self.records.get(self.free as usize) {
+                prefetch_write(core::ptr::from_ref(next).cast_mut());
+            }
             number
         } else if (self.fresh as usize) < self.records.len() {
             self.fresh += 1;
