@@ -104,7 +104,8 @@ pub struct Limits {
     pub new_per_second: u32,
     /// New sessions of one host at once. Default 20,000.
     pub new_burst: u32,
-    /// ICMP errors a second that the engine itself sends (RFC 5508, REQ-10d). Default 100.
+    /// ICMP errors a second that the engine itself sends to one inside host, and to all others
+    /// together (RFC 5508, REQ-10d). Default 100.
     pub icmp_per_second: u32,
     /// Unsolicited SYNs that wait at once. Default 64.
     pub unsolicited: usize,

@@ -20,6 +20,8 @@ pub(crate) struct Host<A> {
     /// Its outside address, by number.
     pub(crate) external: u16,
     pub(crate) openings: TokenBucket,
+    /// ICMP errors it may hear from us: what one provokes costs no other one's.
+    pub(crate) errors: TokenBucket,
     next_free: u32,
 }
 
@@ -70,13 +72,20 @@ impl<A: Address> Hosts<A> {
     }
 
     /// Adds a host; the caller has seen that there is room, and gives it a mapping at once.
-    pub(crate) fn add(&mut self, addr: A, external: u16, openings: TokenBucket) -> u32 {
+    pub(crate) fn add(
+        &mut self,
+        addr: A,
+        external: u16,
+        openings: TokenBucket,
+        errors: TokenBucket,
+    ) -> u32 {
         let host = Host {
             addr,
             sessions: 0,
             mappings: 0,
             external,
             openings,
+            errors,
             next_free: NONE,
         };
         let number = self.free;

@@ -32,6 +32,7 @@ pub(crate) struct Common {
     pub(crate) tick: u32,
     pub(crate) counters: Counters,
     pub(crate) outputs: VecDeque<Output>,
+    /// ICMP errors to the outside, and to inside hosts without a mapping (RFC 5508, REQ-10d).
     pub(crate) errors: TokenBucket,
     pub(crate) ids: Ipv4Id,
     pub(crate) observer: Option<Observer>,
@@ -143,11 +144,6 @@ impl Common {
     pub(crate) fn hand_over(&mut self, shard: u16) -> Verdict {
         self.counters.sharded += 1;
         Verdict::Shard(shard)
-    }
-
-    /// Whether one more ICMP error may be sent now (RFC 5508, REQ-10d).
-    pub(crate) fn may_complain(&mut self) -> bool {
-        self.errors.take(self.now)
     }
 
     /// Which kind of error says that there was no room, if any does.

@@ -157,18 +157,21 @@ impl<F: Family> Nat<F> {
         let header = F::parse(packet, packet.len(), Direction::Outbound).ok()?;
         // To the outside as the address that was called; to the inside as the outside address the
         // guest has or would have, since the engine has no address of its own there.
-        let source = match to {
-            Side::Outside => header.dst.addr,
-            Side::Inside => {
-                let host = self.hosts.find(header.src.addr);
-                let host = host.and_then(|n| self.hosts.get(n));
-                self.externals.addr(host.map_or(0, |h| h.external))?
-            }
+        let host = match to {
+            Side::Outside => None,
+            Side::Inside => self.hosts.find(header.src.addr),
         };
-        if !common.may_complain() {
+        let host = host.and_then(|number| self.hosts.get_mut(number));
+        let source = match (to, &host) {
+            (Side::Outside, _) => header.dst.addr,
+            (Side::Inside, Some(host)) => self.externals.addr(host.external)?,
+            (Side::Inside, None) => self.externals.addr(0)?,
+        };
+        let mut answer = F::error(packet, source, kind)?;
+        let errors = host.map_or(&mut common.errors, |host| &mut host.errors);
+        if !errors.take(common.now) {
             return None;
         }
-        let mut answer = F::error(packet, source, kind)?;
         let sent = if to == Side::Outside && self.externals.number(header.src.addr).is_some() {
             // Another guest's packet, half translated: what leaves for us comes in to us.
             match self.error_whole(common, &mut answer, Direction::Inbound) {

@@ -269,7 +269,8 @@ impl<F: Family> Nat<F> {
     fn add_host(&mut self, common: &Common, addr: F::Addr, external: u16) -> u32 {
         let limits = &common.config.limits;
         let openings = TokenBucket::new(limits.new_per_second, limits.new_burst);
-        self.hosts.add(addr, external, openings)
+        let errors = TokenBucket::new(limits.icmp_per_second, limits.icmp_per_second);
+        self.hosts.add(addr, external, openings, errors)
     }
 
     /// A mapping whose port rested is in use again.

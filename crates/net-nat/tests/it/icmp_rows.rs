@@ -240,6 +240,26 @@ fn rfc5508_req10_rate_limit() {
 }
 
 #[test]
+fn rfc5508_req10_what_one_guest_provokes_mutes_no_other() {
+    for family in BOTH {
+        let mut lab = Lab::with(family, |config| {
+            config.limits.icmp_per_second = 10;
+            config.limits.sessions_per_host = 1;
+        });
+        let them = at(family.remote(1), 53);
+        for host in [2, 3] {
+            let _ = lab.map_udp(at(family.inside(host), 1), them);
+        }
+        for (host, tries, heard) in [(2, 1000, 10), (3, 5, 5), (2, 5, 0), (3, 9, 5)] {
+            for n in 0..tries {
+                let _ = lab.out(udp(at(family.inside(host), 100 + n), them, b"over quota"));
+            }
+            assert_eq!(lab.outputs().len(), heard, "host {host}");
+        }
+    }
+}
+
+#[test]
 fn rfc5508_req10_no_errors_about_errors_nor_about_what_is_nobodys() {
     for family in BOTH {
         let mut lab = Lab::with(family, |config| config.limits.sessions = 1);
