@@ -19,12 +19,12 @@ use std::time::Duration;
 
 use net_backend::{
     BackendError, BackendStats, Capabilities, Malformed, NetworkBackend, Offloads, PacketBatch,
-    TxFrame,
+    TxFrame, declare,
 };
 use net_datapath::{VirtioNetHdr, ZeroCopyPacket};
 use socket2::{Socket, Type};
 
-use crate::config::{SocketConfig, declare};
+use crate::config::SocketConfig;
 use crate::framing::FrameDecoder;
 use crate::listener::{Listener, prepare};
 use crate::path::{BindError, connect};

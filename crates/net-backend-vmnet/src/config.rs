@@ -1,14 +1,15 @@
 //! Which interface to ask macOS for.
 
+mod validate;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use net_wire::MacAddr;
 
-use crate::ConfigError;
+use crate::{ForwardRule, InterfaceId};
 
-/// Smallest MTU accepted, in bytes: what IPv6 asks of every link (RFC 8200, section 5).
-pub const MIN_MTU: u16 = 1280;
-
-/// Longest name of an interface in bytes: `IFNAMSIZ` of macOS without the final zero.
-const MAX_NAME: usize = 15;
+pub use validate::MIN_MTU;
+pub(crate) use validate::{check_interface_name, prefix_of};
 
 /// Whom the guest reaches.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,14 +24,41 @@ pub enum VmnetMode {
         /// The BSD name of the interface, such as `en0`.
         interface: String,
     },
+    /// Whom a [`VmnetNetwork`](crate::VmnetNetwork) reaches (macOS 26).
+    Network,
 }
 
-/// An interface to ask for. Nothing is checked until [`Self::validate`], which `Vmnet::new` calls.
+impl VmnetMode {
+    /// The name for messages.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::HostOnly => "host-only",
+            Self::Bridged { .. } => "bridged",
+            Self::Network => "network",
+        }
+    }
+}
+
+/// An interface to ask for. Nothing is checked until [`Self::validate`], which
+/// [`Vmnet::new`](crate::Vmnet::new) calls; what is not set is left to macOS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VmnetConfig {
-    mode: VmnetMode,
-    mtu: Option<u16>,
-    mac: Option<MacAddr>,
+    pub(crate) mode: VmnetMode,
+    pub(crate) mtu: Option<u16>,
+    pub(crate) mac: Option<MacAddr>,
+    pub(crate) dhcp: Option<(Ipv4Addr, Ipv4Addr)>,
+    pub(crate) mask: Option<Ipv4Addr>,
+    pub(crate) isolation: Option<bool>,
+    pub(crate) interface_id: Option<InterfaceId>,
+    pub(crate) tso: bool,
+    pub(crate) checksum_offload: bool,
+    pub(crate) virtio_header: bool,
+    pub(crate) nat66_prefix: Option<Ipv6Addr>,
+    pub(crate) network_id: Option<InterfaceId>,
+    pub(crate) host_address: Option<(Ipv4Addr, Ipv4Addr)>,
+    pub(crate) host_ipv6: Option<Ipv6Addr>,
+    pub(crate) forwards: Vec<ForwardRule>,
 }
 
 impl VmnetConfig {
@@ -39,28 +67,47 @@ impl VmnetConfig {
             mode,
             mtu: None,
             mac: None,
+            dhcp: None,
+            mask: None,
+            isolation: None,
+            interface_id: None,
+            tso: false,
+            checksum_offload: false,
+            virtio_header: false,
+            nat66_prefix: None,
+            network_id: None,
+            host_address: None,
+            host_ipv6: None,
+            forwards: Vec::new(),
         }
     }
 
-    /// [`VmnetMode::Shared`]; MTU and hardware address are those macOS chooses.
+    /// [`VmnetMode::Shared`].
     pub const fn shared() -> Self {
         Self::new(VmnetMode::Shared)
     }
 
-    /// [`VmnetMode::HostOnly`]; MTU and hardware address are those macOS chooses.
+    /// [`VmnetMode::HostOnly`].
     pub const fn host_only() -> Self {
         Self::new(VmnetMode::HostOnly)
     }
 
-    /// [`VmnetMode::Bridged`] to the interface of this name, such as `en0`.
+    /// [`VmnetMode::Bridged`] to the interface of this name, such as `en0`;
+    /// [`Vmnet::shared_interfaces`](crate::Vmnet::shared_interfaces) lists those that can be.
     pub fn bridged(interface: impl Into<String>) -> Self {
         Self::new(VmnetMode::Bridged {
             interface: interface.into(),
         })
     }
 
-    /// Asks for an MTU, in bytes of an IP packet. The system may grant another: what holds is in
-    /// the capabilities of the back end. Not for bridged interfaces.
+    /// [`VmnetMode::Network`], for [`Vmnet::on_network`](crate::Vmnet::on_network). Addresses, MTU
+    /// and forwarding rules belong to the network, not to the interface.
+    pub const fn on_network() -> Self {
+        Self::new(VmnetMode::Network)
+    }
+
+    /// Asks for an MTU, in bytes of an IP packet: 1,280 or more. The system may grant another:
+    /// what holds is in the capabilities of the back end. Not for bridged interfaces.
     #[must_use]
     pub const fn with_mtu(mut self, mtu: u16) -> Self {
         self.mtu = Some(mtu);
@@ -68,10 +115,103 @@ impl VmnetConfig {
     }
 
     /// The guest brings its own hardware address, this one: macOS is told to make none up. The
-    /// framework is not told which, so nothing keeps the guest to it here.
+    /// framework has no way to be told which, so nothing keeps the guest to it here.
     #[must_use]
     pub const fn with_mac(mut self, mac: MacAddr) -> Self {
         self.mac = Some(mac);
+        self
+    }
+
+    /// The gateway, `start`, and the last address that DHCP gives to guests, `end`; those between
+    /// belong to DHCP too. Private addresses (RFC 1918). [`Self::with_subnet_mask`] belongs to it.
+    /// Not for bridged interfaces.
+    #[must_use]
+    pub const fn with_dhcp_range(mut self, start: Ipv4Addr, end: Ipv4Addr) -> Self {
+        self.dhcp = Some((start, end));
+        self
+    }
+
+    /// The mask of the subnet in which [`Self::with_dhcp_range`] lies.
+    #[must_use]
+    pub const fn with_subnet_mask(mut self, mask: Ipv4Addr) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+
+    /// Keeps other guests of the framework away from this interface (macOS 11).
+    #[must_use]
+    pub const fn with_isolation(mut self, isolation: bool) -> Self {
+        self.isolation = Some(isolation);
+        self
+    }
+
+    /// The identity of the interface: with the same one it gets the same hardware address again.
+    #[must_use]
+    pub const fn with_interface_id(mut self, id: InterfaceId) -> Self {
+        self.interface_id = Some(id);
+        self
+    }
+
+    /// Super-frames of TCP in both directions (macOS 11). They need their checksums left out:
+    /// [`Self::with_virtio_header`] or [`Self::with_checksum_offload`] belongs to it.
+    #[must_use]
+    pub const fn with_tso(mut self, tso: bool) -> Self {
+        self.tso = tso;
+        self
+    }
+
+    /// The framework computes the checksums of frames sent, and verifies those received (macOS
+    /// 12). A received frame says nothing of it, so that each counts as one whose checksum is yet
+    /// to be filled in.
+    #[must_use]
+    pub const fn with_checksum_offload(mut self, checksum_offload: bool) -> Self {
+        self.checksum_offload = checksum_offload;
+        self
+    }
+
+    /// A `virtio_net_hdr` in front of each frame, which says what the offloads have left undone
+    /// (macOS 15.4). It takes the place of [`Self::with_checksum_offload`].
+    #[must_use]
+    pub const fn with_virtio_header(mut self, virtio_header: bool) -> Self {
+        self.virtio_header = virtio_header;
+        self
+    }
+
+    /// The IPv6 prefix behind the NAT, 64 bits long and of the unique local addresses (`fd00::/8`).
+    /// Shared mode only.
+    #[must_use]
+    pub const fn with_nat66_prefix(mut self, prefix: Ipv6Addr) -> Self {
+        self.nat66_prefix = Some(prefix);
+        self
+    }
+
+    /// Joins the isolated network of this identity, which has no DHCP. Host-only mode only (macOS
+    /// 11).
+    #[must_use]
+    pub const fn with_network_id(mut self, id: InterfaceId) -> Self {
+        self.network_id = Some(id);
+        self
+    }
+
+    /// The host's address on the network of [`Self::with_network_id`], and its mask.
+    #[must_use]
+    pub const fn with_host_address(mut self, address: Ipv4Addr, mask: Ipv4Addr) -> Self {
+        self.host_address = Some((address, mask));
+        self
+    }
+
+    /// The host's IPv6 address on the network of [`Self::with_network_id`].
+    #[must_use]
+    pub const fn with_host_ipv6(mut self, address: Ipv6Addr) -> Self {
+        self.host_ipv6 = Some(address);
+        self
+    }
+
+    /// A port of the host that leads to a guest from the start; may be repeated. Shared mode only
+    /// (macOS 12).
+    #[must_use]
+    pub fn with_forward(mut self, rule: ForwardRule) -> Self {
+        self.forwards.push(rule);
         self
     }
 
@@ -88,89 +228,5 @@ impl VmnetConfig {
     /// The guest's own hardware address; `None` has macOS make one up.
     pub const fn mac(&self) -> Option<MacAddr> {
         self.mac
-    }
-
-    /// Checks what can be known without asking the system.
-    ///
-    /// # Errors
-    /// The first [`ConfigError`] found.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        if let VmnetMode::Bridged { interface } = &self.mode {
-            // A zero byte, among others, would not survive the way into the framework.
-            let fits = (1..=MAX_NAME).contains(&interface.len());
-            if !fits || !interface.bytes().all(|c| c.is_ascii_graphic() && c != b'/') {
-                return Err(ConfigError::InterfaceName(interface.clone()));
-            }
-            if self.mtu.is_some() {
-                return Err(ConfigError::BridgedMtu);
-            }
-        }
-        match self.mtu {
-            Some(mtu) if mtu < MIN_MTU => return Err(ConfigError::Mtu(mtu)),
-            _ => {}
-        }
-        match self.mac {
-            Some(mac) if !mac.is_unicast() => Err(ConfigError::Mac(mac)),
-            _ => Ok(()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-
-    #[test]
-    fn each_builder_sets_its_own_part() {
-        let shared = VmnetConfig::shared();
-        assert_eq!(shared.mode(), &VmnetMode::Shared);
-        assert_eq!((shared.mtu(), shared.mac()), (None, None));
-        let host = VmnetConfig::host_only().with_mtu(9000).with_mac(MAC);
-        assert_eq!(host.mode(), &VmnetMode::HostOnly);
-        assert_eq!((host.mtu(), host.mac()), (Some(9000), Some(MAC)));
-        assert_eq!(host.validate(), Ok(()));
-        let bridged = VmnetConfig::bridged("en0").with_mac(MAC);
-        let interface = String::from("en0");
-        assert_eq!(bridged.mode(), &VmnetMode::Bridged { interface });
-        assert_eq!(bridged.validate(), Ok(()));
-    }
-
-    #[test]
-    fn an_mtu_has_a_floor_and_no_place_in_bridged_mode() {
-        for config in [VmnetConfig::shared(), VmnetConfig::host_only()] {
-            for mtu in [0, 68, 1279] {
-                let config = config.clone().with_mtu(mtu);
-                assert_eq!(config.validate(), Err(ConfigError::Mtu(mtu)));
-            }
-            for mtu in [1280, 1500, 9000, u16::MAX] {
-                assert_eq!(config.clone().with_mtu(mtu).validate(), Ok(()));
-            }
-        }
-        let bridged = VmnetConfig::bridged("en0").with_mtu(1500);
-        assert_eq!(bridged.validate(), Err(ConfigError::BridgedMtu));
-    }
-
-    #[test]
-    fn a_station_has_a_unicast_address() {
-        let group = MacAddr([0x01, 0, 0x5e, 0, 0, 1]);
-        for mac in [MacAddr::ZERO, MacAddr::BROADCAST, group] {
-            let config = VmnetConfig::shared().with_mac(mac);
-            assert_eq!(config.validate(), Err(ConfigError::Mac(mac)));
-        }
-    }
-
-    #[test]
-    fn names_of_interfaces() {
-        for name in ["en0", "bridge100", "a", "fifteen-bytes-1"] {
-            assert_eq!(VmnetConfig::bridged(name).validate(), Ok(()), "{name}");
-        }
-        for name in ["", "sixteen-bytes-12", "en 0", "en0\0", "en/0", "\u{e9}n0"] {
-            let error = VmnetConfig::bridged(name).validate();
-            assert_eq!(error, Err(ConfigError::InterfaceName(name.into())));
-        }
-        let text = ConfigError::InterfaceName("en0\n".into()).to_string();
-        assert_eq!(text.lines().count(), 1, "{text}");
     }
 }

@@ -11,6 +11,7 @@
 //! | [`Capabilities`], [`Offloads`] | what a back end can carry, and what was agreed |
 //! | [`BackendError`], [`Malformed`] | whose fault it is: the peer's, the host's, or the request's |
 //! | [`BackendStats`] | counters of frames, bytes, drops and refusals |
+//! | [`declare`] | for frames that do not say what their sender left undone |
 //! | [`PacketBatch`] | building the batch that `receive` lends without allocating |
 //! | [`memory`] | two connected ends in memory, with faults on request |
 //! | `conformance` | the tests every back end must pass (feature `conformance`) |
@@ -42,6 +43,7 @@ mod batch;
 mod capabilities;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod declare;
 mod error;
 pub mod memory;
 mod stats;
@@ -49,5 +51,6 @@ mod stats;
 pub use backend::{MAX_FRAME, MIN_FRAME, NetworkBackend, TxFrame};
 pub use batch::PacketBatch;
 pub use capabilities::{Capabilities, Offloads};
+pub use declare::declare;
 pub use error::{BackendError, Malformed};
 pub use stats::BackendStats;

@@ -3,12 +3,11 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use net_backend::{BackendError, MAX_FRAME, MIN_FRAME};
+use net_backend::{BackendError, MAX_FRAME, MIN_FRAME, declare};
 use net_datapath::{VirtioNetHdr, ZeroCopyPacket};
 use socket2::{Domain, Socket, Type};
 
 use super::{DatagramPort, Kind, Peer, Route};
-use crate::config::declare;
 use crate::peer::PeerAddress;
 use crate::sys::{self, DATAGRAMS, Length};
 
