@@ -109,9 +109,12 @@ impl<A: Address> Externals<A> {
         self.list.get(usize::from(number))?.own
     }
 
-    /// Whether the host has an address for itself.
-    pub(crate) fn has_own(&self, host: A) -> bool {
-        !self.own_of.is_empty() && self.own_of.contains_key(&host)
+    /// The address that the host has for itself.
+    pub(crate) fn own(&self, host: A) -> Option<u16> {
+        if self.own_of.is_empty() {
+            return None;
+        }
+        self.own_of.get(&host).copied()
     }
 
     /// The address for a new host: its own, or the shared one with the fewest hosts.

@@ -3,10 +3,10 @@
 //!
 //! | part | what it does |
 //! |---|---|
-//! | [`query`] | tells queries by their type, reads and sets their identifier |
-//! | [`error`] | checks an error and finds the ends of the packet it quotes |
-//! | [`rewrite`] | gives an error and its quote other addresses and ports |
-//! | [`build`] | composes errors about a packet, where an error may be sent at all |
+//! | `query` | tells queries by their type, reads and sets their identifier |
+//! | `error` | checks an error and finds the ends of the packet it quotes |
+//! | `rewrite` | gives an error and its quote other addresses and ports |
+//! | `build` | composes errors about a packet, where an error may be sent at all |
 //!
 //! # Theory of operation
 //!

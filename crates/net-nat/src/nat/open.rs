@@ -88,7 +88,7 @@ impl<F: Family> Nat<F> {
         remote: Endpoint<F::Addr>,
     ) -> (MappingKey<F::Addr>, u64) {
         // Who has an address of its own keeps its ports, whomever it talks to.
-        let dependence = if self.externals.has_own(local.addr) {
+        let dependence = if self.externals.own(local.addr).is_some() {
             Dependence::EndpointIndependent
         } else {
             behaviour(common, protocol).mapping
@@ -114,10 +114,28 @@ impl<F: Family> Nat<F> {
                 self.admit(common, mapping)?;
                 mapping
             }
-            None => self.map(common, *hash, key, false)?,
+            None => match self.own_mapping(opening.protocol, opening.local) {
+                Some(mapping) => {
+                    self.admit(common, mapping)?;
+                    mapping
+                }
+                None => self.map(common, *hash, key, false)?,
+            },
         };
         self.wake(mapping);
         self.open(common, opening, mapping, opening.local)
+    }
+
+    /// The mapping of a host with an address of its own that was called there while its packets left
+    /// by a forward: the forward has gone, and nothing leads to this one from inside.
+    fn own_mapping(&self, protocol: u8, local: Endpoint<F::Addr>) -> Option<u32> {
+        let external = self.externals.own(local.addr)?;
+        let mapping = self
+            .externals
+            .mapping(space(protocol), protocol, external, local.port)?;
+        let record = self.mappings.slab.get(mapping)?;
+        let same = record.inside == local.addr && record.inside_port == local.port;
+        same.then_some(mapping)
     }
 
     /// Opens the session of an inbound packet that is for `inside`, by the mapping that admits it or,

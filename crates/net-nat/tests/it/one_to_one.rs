@@ -147,6 +147,25 @@ fn a_resting_port_of_a_pair_wakes_when_it_is_called() {
 }
 
 #[test]
+fn a_port_that_was_published_elsewhere_is_the_pairs_own_again_afterwards() {
+    for family in BOTH {
+        let mut lab = Lab::with(family, |config| {
+            family.pair(config, 2, 9, true);
+            config.timeouts.port_hold = secs(0);
+        });
+        let (me, elsewhere) = (at(family.inside(2), 8080), at(family.outside(1), 80));
+        lab.forward(17, elsewhere, me).unwrap();
+        // Called at its own address while its own packets leave by the other.
+        let own = at(family.outside(9), 8080);
+        let caller = at(family.remote(1), 1000);
+        assert_eq!(lab.call_udp(caller, own), Ok(me));
+        lab.unforward(17, elsewhere).unwrap();
+        lab.expire();
+        assert_eq!(lab.map_udp(me, at(family.remote(2), 53)), own);
+    }
+}
+
+#[test]
 fn hairpins_between_pairs() {
     for family in BOTH {
         let mut lab = Lab::with(family, |c| {
