@@ -47,6 +47,16 @@ impl Timer {
     }
 }
 
+/// What a session is marked with.
+pub(crate) mod marks {
+    /// The outside began it.
+    pub(crate) const FROM_OUTSIDE: u8 = 0x80;
+    /// The other end is an outside address of ours.
+    pub(crate) const HAIRPIN: u8 = 0x40;
+    /// The outside began it, and the inside has said nothing yet.
+    pub(crate) const UNANSWERED: u8 = 0x20;
+}
+
 /// One flow. Over IPv4 it fills one cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -67,7 +77,7 @@ pub(crate) struct Session<A> {
     pub(crate) l4: Delta,
     /// 0 when the record is free.
     pub(crate) protocol: u8,
-    /// Low bits: the [`Timer`]. High bits: the flags below.
+    /// Low bits: the [`Timer`]. High bits: [`marks`].
     bits: u8,
     /// The last second in which the session is alive.
     pub(crate) expires: u32,
@@ -80,12 +90,6 @@ const _: () = assert!(size_of::<Session<core::net::Ipv4Addr>>() == 64);
 
 impl<A: Address> Session<A> {
     const TIMER: u8 = 7;
-    /// The outside began it.
-    const FROM_OUTSIDE: u8 = 0x80;
-    /// The other end is an outside address of ours.
-    const HAIRPIN: u8 = 0x40;
-    /// The outside began it, and the inside has said nothing yet.
-    const UNANSWERED: u8 = 0x20;
 
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn new(
@@ -100,7 +104,7 @@ impl<A: Address> Session<A> {
     ) -> Self {
         let opener = match opener {
             Direction::Outbound => 0,
-            Direction::Inbound => Self::FROM_OUTSIDE | Self::UNANSWERED,
+            Direction::Inbound => marks::FROM_OUTSIDE | marks::UNANSWERED,
         };
         Self {
             inside: inside.addr,
@@ -129,26 +133,32 @@ impl<A: Address> Session<A> {
         self.bits = self.bits & !Self::TIMER | timer as u8;
     }
 
+    /// The marks of a mask ([`marks`]).
+    #[inline(always)]
+    pub(crate) fn marks(&self, mask: u8) -> u8 {
+        self.bits & mask
+    }
+
     #[inline(always)]
     pub(crate) fn is_hairpin(&self) -> bool {
-        self.bits & Self::HAIRPIN != 0
+        self.bits & marks::HAIRPIN != 0
     }
 
     #[inline(always)]
     pub(crate) fn is_unanswered(&self) -> bool {
-        self.bits & Self::UNANSWERED != 0
+        self.bits & marks::UNANSWERED != 0
     }
 
     pub(crate) fn set_answered(&mut self) {
-        self.bits &= !Self::UNANSWERED;
+        self.bits &= !marks::UNANSWERED;
     }
 
     pub(crate) fn set_hairpin(&mut self) {
-        self.bits |= Self::HAIRPIN;
+        self.bits |= marks::HAIRPIN;
     }
 
     pub(crate) fn opener(&self) -> Direction {
-        if self.bits & Self::FROM_OUTSIDE == 0 {
+        if self.bits & marks::FROM_OUTSIDE == 0 {
             Direction::Outbound
         } else {
             Direction::Inbound

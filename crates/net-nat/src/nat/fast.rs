@@ -6,9 +6,11 @@
 //! cache, and a packet that waits for its bucket and then for its session waits ten times as long as
 //! the rest of its work takes.
 
+use alloc::boxed::Box;
+
 use net_wire::ip_proto;
 
-use super::common::{Common, towards};
+use super::common::Common;
 use super::{BATCH, Nat};
 use crate::address::Endpoint;
 use crate::config::OutOfWindow;
@@ -16,7 +18,7 @@ use crate::direction::Direction;
 use crate::family::{Family, Usual};
 use crate::packet::IpPacket;
 use crate::rewrite::{Deltas, End, rewrite};
-use crate::session::Timer;
+use crate::session::{Timer, marks};
 use crate::table::NONE;
 use crate::tcp::{Effect, Segment};
 use crate::verdict::{DropReason, Side, Verdict};
@@ -50,28 +52,43 @@ impl Scratch {
 /// The way at compile time: what differs by it costs nothing.
 pub(crate) trait Way {
     const DIRECTION: Direction;
-    /// Whether it came from the inside and was turned round.
-    const TURNED: bool = false;
+    /// The side it leads to.
+    const SIDE: Side;
+    /// Marks of a session that matter, and how they have to be.
+    const MARKS: (u8, u8);
 }
 
-/// From the inside.
+/// From the inside to the outside.
 pub(crate) struct Out;
-/// From the outside.
+/// From the outside to the inside.
 pub(crate) struct In;
-/// The second half of a hairpin's way.
+/// From the inside back to it, the first half.
+struct Turning;
+/// The second half.
 struct Turned;
-
-impl Way for Turned {
-    const DIRECTION: Direction = Direction::Inbound;
-    const TURNED: bool = true;
-}
 
 impl Way for Out {
     const DIRECTION: Direction = Direction::Outbound;
+    const SIDE: Side = Side::Outside;
+    const MARKS: (u8, u8) = (marks::HAIRPIN | marks::UNANSWERED, 0);
 }
 
 impl Way for In {
     const DIRECTION: Direction = Direction::Inbound;
+    const SIDE: Side = Side::Inside;
+    const MARKS: (u8, u8) = (marks::HAIRPIN, 0);
+}
+
+impl Way for Turning {
+    const DIRECTION: Direction = Direction::Outbound;
+    const SIDE: Side = Side::Inside;
+    const MARKS: (u8, u8) = (marks::HAIRPIN | marks::UNANSWERED, marks::HAIRPIN);
+}
+
+impl Way for Turned {
+    const DIRECTION: Direction = Direction::Inbound;
+    const SIDE: Side = Side::Inside;
+    const MARKS: (u8, u8) = (marks::HAIRPIN, marks::HAIRPIN);
 }
 
 /// Our end of a packet and the other one.
@@ -92,18 +109,39 @@ impl<F: Family> Nat<F> {
         packet: &mut P,
     ) -> Verdict {
         let mut verdict = Verdict::Pass;
+        let mut guess = SLOW;
         if let Some((usual, hash)) = Self::look::<W, P>(common, packet) {
             if let Some(number) = self.cache.get(hash)
                 && self.apply::<W, P>(common, packet, &usual, number, &mut verdict)
             {
                 return verdict;
             }
-            if let Some(number) = self.index.guess(hash)
-                && self.apply::<W, P>(common, packet, &usual, number, &mut verdict)
-            {
-                self.cache.put(hash, number);
-                return verdict;
+            if let Some(number) = self.index.guess(hash) {
+                if self.apply::<W, P>(common, packet, &usual, number, &mut verdict) {
+                    self.cache.put(hash, number);
+                    return verdict;
+                }
+                guess = number;
             }
+        }
+        self.otherwise::<W, P>(common, packet, guess)
+    }
+
+    /// A packet that the quick way does not take, of this session perhaps.
+    #[inline(never)]
+    fn otherwise<W: Way, P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        guess: u32,
+    ) -> Verdict {
+        let mut verdict = Verdict::Pass;
+        if W::DIRECTION == Direction::Outbound
+            && self.sessions.get(guess).is_some_and(|s| s.is_hairpin())
+            && let Some((usual, _)) = Self::look::<Turning, P>(common, packet)
+            && self.apply::<Turning, P>(common, packet, &usual, guess, &mut verdict)
+        {
+            return self.turn(common, packet, verdict);
         }
         self.slow(common, packet, W::DIRECTION)
     }
@@ -129,7 +167,10 @@ impl<F: Family> Nat<F> {
         verdicts: &mut [Verdict],
     ) -> usize {
         let mut skipped = 0;
-        for (packet, scratch) in packets.iter().zip(self.scratch.iter_mut()) {
+        // Apart from the tables, so that the compiler need not fear for one when it writes to another.
+        let empty = || Box::new([Scratch::EMPTY; BATCH]);
+        let mut known = self.scratch.take().unwrap_or_else(empty);
+        for (packet, scratch) in packets.iter().zip(known.iter_mut()) {
             if let Some((usual, hash)) = Self::look::<W, P>(common, packet) {
                 self.index.prefetch(hash);
                 *scratch = Scratch {
@@ -144,38 +185,40 @@ impl<F: Family> Nat<F> {
                 skipped += 1;
             }
         }
-        for at in 0..packets.len().min(BATCH) {
-            let Scratch {
-                hash, guess, usual, ..
-            } = self.scratch[at];
-            if guess != 0 {
+        for (packet, scratch) in packets.iter().zip(known.iter_mut()) {
+            if scratch.guess != 0 {
                 continue;
             }
-            let found = self.index.guess(hash).unwrap_or(SLOW);
-            self.scratch[at].guess = found;
-            if let Some(session) = self.sessions.get(found) {
+            scratch.guess = self.index.guess(scratch.hash).unwrap_or(SLOW);
+            if let Some(session) = self.sessions.get(scratch.guess) {
                 prefetch_write(core::ptr::from_ref(session).cast_mut());
-            } else if W::DIRECTION == Direction::Outbound
-                && let Some((local, remote)) = packets.get(at).and_then(|p| F::ends(p.head()))
-            {
-                // Of a new flow: its mapping will be asked for.
-                self.mapping_key(common, usual.protocol, local, remote);
+            } else if W::DIRECTION == Direction::Outbound {
+                self.prefetch_mapping(common, scratch.usual.protocol, packet.head());
             }
         }
         self.in_batch = true;
-        for (at, (packet, verdict)) in packets.iter_mut().zip(verdicts).enumerate() {
-            let Scratch { guess, usual, .. } = self.scratch[at % BATCH];
-            if guess == SKIP {
+        for ((packet, verdict), scratch) in packets.iter_mut().zip(verdicts).zip(known.iter()) {
+            if scratch.guess == SKIP {
                 continue;
             }
             // The numbers that mean something else are beyond all sessions.
-            if !self.apply::<W, P>(common, packet, &usual, guess, verdict) {
-                *verdict = self.slow(common, packet, W::DIRECTION);
+            let (usual, guess) = (&scratch.usual, scratch.guess);
+            if !self.apply::<W, P>(common, packet, usual, guess, verdict) {
+                *verdict = self.otherwise::<W, P>(common, packet, guess);
             }
         }
         self.in_batch = false;
         self.settle(common);
+        self.scratch = Some(known);
         skipped
+    }
+
+    /// Asks for what the mapping of a new flow will be looked for in.
+    #[inline(never)]
+    fn prefetch_mapping(&self, common: &Common, protocol: u8, head: &[u8]) {
+        if let Some((local, remote)) = F::ends(head) {
+            self.mapping_key(common, protocol, local, remote);
+        }
     }
 
     /// Translates a usual packet by this session, if it is the packet's and nothing out of the
@@ -196,18 +239,12 @@ impl<F: Family> Nat<F> {
             return false;
         };
         let (local, remote) = by_side::<W, _>(ends);
-        let outbound = W::DIRECTION == Direction::Outbound;
-        let hairpin = session.is_hairpin();
+        let (mask, marks) = W::MARKS;
         let good = session.is(W::DIRECTION, usual.protocol, local, remote)
             & (session.expires >= common.tick)
-            & (outbound | (hairpin == W::TURNED))
-            & !(outbound && session.is_unanswered());
-        let side = if outbound && hairpin {
-            Side::Inside
-        } else {
-            towards(W::DIRECTION)
-        };
-        if !good || (u32::from(usual.len) > common.mtu[side as usize] && !packet.is_super_frame()) {
+            & (session.marks(mask) == marks);
+        let too_long = u32::from(usual.len) > common.mtu[W::SIDE as usize];
+        if !good || (too_long && !packet.is_super_frame()) {
             return false;
         }
         let mut refresh = W::DIRECTION == Direction::Outbound || common.config.inbound_refresh;
@@ -274,17 +311,20 @@ impl<F: Family> Nat<F> {
             }
         }
         packet.changed();
-        *verdict = if outbound && hairpin {
-            self.turn(common, packet)
-        } else {
-            Verdict::Translated(side)
-        };
+        *verdict = Verdict::Translated(W::SIDE);
         true
     }
 
-    /// The second half of a hairpin's way.
-    #[inline(never)]
-    fn turn<P: IpPacket + ?Sized>(&mut self, common: &mut Common, packet: &mut P) -> Verdict {
+    /// The second half of a hairpin's way, if the first was gone; else that is the end of it.
+    fn turn<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        first: Verdict,
+    ) -> Verdict {
+        if first != Verdict::Translated(Side::Inside) {
+            return first;
+        }
         self.settle(common);
         let mut verdict = Verdict::Pass;
         if let Some((usual, hash)) = Self::look::<Turned, P>(common, packet)

@@ -66,7 +66,8 @@ pub(crate) struct Nat<F: Family> {
     steering: FamilySteering<F::Addr>,
     inside: Vec<Prefix<F::Addr>>,
     cache: Cache,
-    scratch: Box<[Scratch; BATCH]>,
+    /// Taken away while a batch is at work.
+    scratch: Option<Box<[Scratch; BATCH]>>,
     /// Within a batch, what its new sessions have still to be entered in.
     pending: Vec<Pending<F::Addr>>,
     in_batch: bool,
@@ -114,7 +115,7 @@ impl<F: Family> Nat<F> {
             steering: FamilySteering::new(Some(family), config.shard, common.keys, &config.seed),
             inside: family.inside.clone(),
             cache: Cache::new(),
-            scratch: Box::new([Scratch::EMPTY; BATCH]),
+            scratch: Some(Box::new([Scratch::EMPTY; BATCH])),
             pending: Vec::with_capacity(BATCH),
             in_batch: false,
         })
