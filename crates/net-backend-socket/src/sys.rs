@@ -5,7 +5,7 @@
 
 use std::io;
 use std::mem::{offset_of, zeroed};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use net_backend::{MAX_FRAME, TxFrame};
 use net_datapath::IoSegment;
@@ -89,6 +89,15 @@ pub(crate) fn disconnect(fd: BorrowedFd<'_>) {
     let len = len.max(offset_of!(libc::sockaddr_un, sun_path) as libc::socklen_t);
     // SAFETY: `raw` is initialised and longer than `len` bytes.
     let _ = unsafe { libc::connect(fd.as_raw_fd(), (&raw const raw).cast(), len) };
+}
+
+/// A descriptor of our own for what an inherited one refers to.
+pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is involved; a number that is no descriptor is an error.
+    let copy = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) } as isize)?;
+    let copy = RawFd::try_from(copy).map_err(io::Error::other)?;
+    // SAFETY: just made, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// Whether nothing waits to be received. On an error it says no.

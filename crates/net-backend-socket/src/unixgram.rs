@@ -11,7 +11,7 @@
 //! libkrun strips the `virtio_net_hdr` from what its guest sends. Where the guest negotiated
 //! offloads, say so in [`SocketConfig::declares`].
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -23,6 +23,7 @@ use crate::datagram::{DatagramPort, Kind};
 use crate::delegate::datagram_backend;
 use crate::listener::{enlarge, prepare};
 use crate::path::{BindError, BoundPath};
+use crate::sys;
 
 /// On macOS the send buffer is also the longest datagram; the sizes are those of Apple's
 /// documentation of the file-handle attachment, receive at least twice and better four times send.
@@ -61,6 +62,26 @@ impl Unixgram {
         Ok(Self {
             port: DatagramPort::connected(socket, Kind::Magic),
         })
+    }
+
+    /// Takes one end of a socket pair that this process has inherited under the number `fd`: whoever
+    /// runs a machine by Virtualization.framework makes the pair, gives one end to it as its file
+    /// handle, and starts this program with the other. The inherited descriptor itself stays open.
+    ///
+    /// # Errors
+    /// [`BackendError::Host`] if there is no such descriptor; [`BackendError::Unsupported`] if it is
+    /// no datagram socket of the Unix domain.
+    pub fn from_inherited(fd: RawFd) -> Result<Self, BackendError> {
+        let copy = sys::duplicate(fd)
+            .map_err(|error| BackendError::host("take an inherited descriptor", &error))?;
+        let socket = Socket::from(copy);
+        let unix = socket.local_addr().is_ok_and(|address| address.is_unix());
+        if !unix || socket.r#type().ok() != Some(Type::DGRAM) {
+            return Err(BackendError::Unsupported(
+                "the inherited descriptor is no Unix datagram socket",
+            ));
+        }
+        Self::from_socket(UnixDatagram::from(OwnedFd::from(socket)))
     }
 
     /// Sets what cannot be learned from the socket; before the first frame.

@@ -8,6 +8,7 @@ use lexopt::prelude::*;
 use net_manager::{NetworkMode, PublishedPort};
 
 use crate::usage::UsageError;
+use crate::vmnet::VmnetUplink;
 
 /// What to do.
 #[derive(Debug)]
@@ -68,6 +69,10 @@ pub(crate) enum AttachOption {
     Vfkit(PathBuf),
     /// bess, listening here.
     Bess(PathBuf),
+    /// A socket that was inherited under this number, for Virtualization.framework.
+    VzFd(i32),
+    /// An interface of vmnet.framework, in place of a gateway.
+    Vmnet(VmnetUplink),
     /// A network namespace by name or by the number of a process in it.
     Netns(String),
 }
@@ -79,6 +84,8 @@ impl std::fmt::Display for AttachOption {
             Self::QemuDgram(path) => write!(f, "qemu-dgram {}", path.display()),
             Self::Vfkit(path) => write!(f, "vfkit {}", path.display()),
             Self::Bess(path) => write!(f, "bess {}", path.display()),
+            Self::VzFd(fd) => write!(f, "vz-fd {fd}"),
+            Self::Vmnet(uplink) => write!(f, "vmnet {uplink}"),
             Self::Netns(name) => write!(f, "netns {name}"),
         }
     }
@@ -166,6 +173,13 @@ fn up(mut parser: lexopt::Parser) -> Result<Command, UsageError> {
             Long("qemu-dgram") => attach.push(AttachOption::QemuDgram(parser.value()?.into())),
             Long("vfkit") => attach.push(AttachOption::Vfkit(parser.value()?.into())),
             Long("bess") => attach.push(AttachOption::Bess(parser.value()?.into())),
+            Long("vz-fd") => {
+                let fd = parser.value()?.string()?;
+                attach.push(AttachOption::VzFd(vz_fd(&fd)?));
+            }
+            Long("vmnet") => {
+                attach.push(AttachOption::Vmnet(parser.value()?.string()?.parse()?));
+            }
             Long("netns") => attach.push(AttachOption::Netns(parser.value()?.string()?)),
             other => {
                 let option = spelled(other)?;
@@ -243,6 +257,16 @@ fn text(parser: &mut lexopt::Parser, option: &str) -> Result<String, UsageError>
     })
 }
 
+/// The number of an inherited descriptor; the first three have other uses.
+pub(crate) fn vz_fd(text: &str) -> Result<i32, UsageError> {
+    let parsed = text.parse().ok().filter(|fd| *fd > 2);
+    parsed.ok_or_else(|| {
+        UsageError::new(format!(
+            "--vz-fd: `{text}` is not the number of an inherited descriptor such as 3"
+        ))
+    })
+}
+
 /// An IPv4 network with its prefix.
 pub(crate) fn subnet(text: &str) -> Result<ipnetwork::Ipv4Network, UsageError> {
     let parsed = text.contains('/').then(|| text.parse().ok()).flatten();
@@ -308,6 +332,9 @@ mod tests {
             ("run --dns here -- true", "here"),
             ("run", "no command to run"),
             ("demo now", "now"),
+            ("up --vz-fd two", "`two`"),
+            ("up --vz-fd 2", "`2`"),
+            ("up --vmnet star", "`star`"),
         ] {
             let error = parsed(line).expect_err(line).to_string();
             assert!(error.contains(says), "{line}: {error}");

@@ -71,6 +71,8 @@ fn findings() -> Vec<Finding> {
             peek_offset(release.trim()),
         );
     }
+    #[cfg(target_os = "macos")]
+    add("vmnet.framework (--vmnet)", false, crate::vmnet::probe());
     add(
         "ping outside hosts (unprivileged ICMP)",
         false,

@@ -44,6 +44,8 @@ struct Attach {
     vfkit: Vec<PathBuf>,
     bess: Vec<PathBuf>,
     netns: Vec<String>,
+    vz_fd: Vec<i32>,
+    vmnet: Option<String>,
 }
 
 /// Reads `path`.
@@ -84,7 +86,12 @@ fn parse(text: &str) -> Result<(NetworkOptions, Vec<AttachOption>), UsageError> 
         vfkit,
         bess,
         netns,
+        vz_fd,
+        vmnet,
     } = file.attach;
+    let vmnet = vmnet.map(|uplink| uplink.parse()).transpose()?;
+    let vz_fd = vz_fd.iter().map(|fd| crate::args::vz_fd(&fd.to_string()));
+    let vz_fd: Vec<i32> = vz_fd.collect::<Result<_, _>>()?;
     let attach = qemu_stream
         .into_iter()
         .map(AttachOption::QemuStream)
@@ -92,6 +99,8 @@ fn parse(text: &str) -> Result<(NetworkOptions, Vec<AttachOption>), UsageError> 
         .chain(vfkit.into_iter().map(AttachOption::Vfkit))
         .chain(bess.into_iter().map(AttachOption::Bess))
         .chain(netns.into_iter().map(AttachOption::Netns))
+        .chain(vz_fd.into_iter().map(AttachOption::VzFd))
+        .chain(vmnet.map(AttachOption::Vmnet))
         .collect();
     Ok((network, attach))
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `args`, `file`, `usage` | what was asked for, and what is wrong with it |
 //! | `network` | from options to a running network |
+//! | `vmnet` | an interface of vmnet.framework in place of the gateway |
 //! | `run`, `qemu`, `up`, `demo`, `doctor` | one command each |
 //! | `child` | child processes: signals passed on, exit status handed through |
 //! | `log` | messages on standard error |
@@ -26,6 +27,7 @@ mod qemu;
 mod run;
 mod up;
 mod usage;
+mod vmnet;
 
 use std::process::ExitCode;
 

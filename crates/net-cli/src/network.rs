@@ -38,7 +38,18 @@ impl NetworkOptions {
 
     /// Starts the network they ask for.
     pub(crate) fn start(self, name: &str) -> Result<NetworkManager, UsageError> {
-        let manager = NetworkManager::new(self.config(name));
+        self.start_with(name, true)
+    }
+
+    /// Starts the network they ask for, with a gateway of its own or without.
+    pub(crate) fn start_with(
+        self,
+        name: &str,
+        gateway: bool,
+    ) -> Result<NetworkManager, UsageError> {
+        let mut config = self.config(name);
+        config.gateway = gateway;
+        let manager = NetworkManager::new(config);
         manager.start()?;
         Ok(manager)
     }
@@ -53,6 +64,8 @@ pub(crate) fn attach(
         AttachOption::QemuStream(path) => manager.attach_qemu_stream(path),
         AttachOption::QemuDgram(path) => manager.attach_qemu_dgram(path),
         AttachOption::Vfkit(path) => manager.attach_vfkit(path),
+        AttachOption::VzFd(fd) => manager.attach_inherited(*fd),
+        AttachOption::Vmnet(uplink) => return uplink.attach(manager),
         #[cfg(target_os = "linux")]
         AttachOption::Bess(path) => manager.attach_bess(path),
         #[cfg(target_os = "linux")]

@@ -25,17 +25,20 @@ pub(crate) fn up(
     };
     if options.is_empty() {
         return Err(UsageError::new(
-            "nothing to attach: give --qemu-stream, --qemu-dgram, --vfkit, --bess or --netns",
+            "nothing to attach: give --qemu-stream, --qemu-dgram, --vfkit, --vz-fd, --bess or --netns",
         ));
     }
+    let own_gateway = crate::vmnet::check(&network, &options)?;
     let signals = Signals::take()?;
-    let manager = network.start("default")?;
+    let manager = network.start_with("default", own_gateway)?;
     for option in &options {
         let info = attach(&manager, option)?;
-        say(format_args!(
-            "ready {option} address {} name {}",
-            info.address, info.name
-        ));
+        if own_gateway {
+            let (address, name) = (info.address, info.name);
+            say(format_args!("ready {option} address {address} name {name}"));
+        } else {
+            say(format_args!("ready {option} address by macOS"));
+        }
     }
     for port in manager.published() {
         say(format_args!("published {} to {}", port.address, port.guest));

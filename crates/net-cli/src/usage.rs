@@ -29,6 +29,10 @@ ATTACH (each may be repeated: many guests, one network)
     --qemu-dgram PATH             QEMU -netdev dgram,...,remote.type=unix,remote.path=PATH
     --vfkit PATH                  vfkit, libkrun, Virtualization.framework: unixgram
     --bess PATH                   SOCK_SEQPACKET
+    --vz-fd N                     Virtualization.framework: the inherited end of a socket pair
+    --vmnet shared|host-only|bridged=IF
+                                  macOS: the switch alone, its way out, DHCP and DNS by macOS
+                                  (as root, or with the entitlement com.apple.vm.networking)
     --netns NAME-OR-PID           a network namespace: gets an interface, address and route
 
 ARCBOX_NET_LOG=error|warn|info|debug|trace sets how much is said on standard error (warn).

@@ -154,6 +154,9 @@ pub struct NetworkConfig {
     pub publish: Vec<PublishedPort>,
     /// A file to capture every frame into.
     pub pcap: Option<PathBuf>,
+    /// Whether this network has a gateway of its own, with DHCP, DNS and the way out. Without one
+    /// it is a switch, and one of its attachments brings all that: an interface of vmnet.framework.
+    pub gateway: bool,
 }
 
 impl Default for NetworkConfig {
@@ -170,6 +173,7 @@ impl Default for NetworkConfig {
             host_loopback: false,
             publish: Vec::new(),
             pcap: None,
+            gateway: true,
         }
     }
 }

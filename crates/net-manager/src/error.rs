@@ -27,6 +27,9 @@ pub enum ManagerError {
     /// A port could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// The network has no gateway, whose work it would be.
+    #[error("port {0} cannot be published: the network has no gateway of its own")]
+    NoGateway(u16),
     /// No attachment is there that a port could lead to.
     #[error("port {0} cannot be published: the network has no guest yet")]
     NoGuest(u16),

@@ -1,6 +1,7 @@
 //! The handle on a network: starts its worker, asks it for things, stops it.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -170,6 +171,16 @@ impl NetworkManager {
     pub fn attach_bess(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
         let listener = Listener::Bess(net_backend_socket::bess::BessListener::bind(path)?);
         self.attach_any(Attach::Listener(listener), AttachOptions::default())
+    }
+
+    /// Takes the other end of the socket pair that Virtualization.framework has as its file handle,
+    /// inherited by this process under the number `fd`.
+    ///
+    /// # Errors
+    /// [`ManagerError::Backend`] if it is no datagram socket of the Unix domain.
+    pub fn attach_inherited(&self, fd: RawFd) -> Result<AttachmentInfo, ManagerError> {
+        let port = Unixgram::from_inherited(fd)?;
+        self.attach(Box::new(port), AttachOptions::default())
     }
 
     /// Takes an attachment away; its guests lose their link.

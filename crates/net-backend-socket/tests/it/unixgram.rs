@@ -227,3 +227,30 @@ fn four_bytes_that_are_not_the_greeting() {
     assert_eq!(lengths(&mut near).unwrap(), []);
     assert_eq!(near.statistics().rx_malformed, 2);
 }
+
+/// The other end of a pair that Virtualization.framework has one end of, known by its number.
+#[test]
+fn an_inherited_descriptor() {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    let (ours, machine) = UnixDatagram::pair().unwrap();
+    let mut port = Unixgram::from_inherited(ours.as_raw_fd()).unwrap();
+    machine.send(&[2; 60]).unwrap();
+    let count = port.receive(8, &mut |batch| assert_eq!(batch[0].len(), 60));
+    assert_eq!(count.unwrap(), 1);
+    let frame = [3; 64];
+    let segments = [frame[..].into()];
+    let offer = [net_backend::TxFrame::plain(&segments)];
+    assert_eq!(port.transmit(&offer).unwrap(), 1);
+    let mut buffer = [0; 100];
+    assert_eq!(machine.recv(&mut buffer).unwrap(), 64);
+
+    let (stream, _other) = UnixStream::pair().unwrap();
+    let error = Unixgram::from_inherited(stream.as_raw_fd()).unwrap_err();
+    assert!(
+        error.to_string().contains("no Unix datagram socket"),
+        "{error}"
+    );
+    assert!(Unixgram::from_inherited(-1).is_err());
+}

@@ -156,6 +156,8 @@ struct Core {
     ports: Ports,
     switch: Switch,
     gateway: Gateway,
+    /// Whether the gateway is on the network. Where it is not, no frame reaches it.
+    has_gateway: bool,
     uplink: UserNet,
     outputs: Vec<Output>,
 }
@@ -233,14 +235,17 @@ impl Worker {
             None => None,
         };
         let mut switch = Switch::new(net_switch::Config::new(relay_seed));
-        switch.add_port(GATEWAY, net_switch::PortConfig::default());
-        switch.add_static(gateway.config().mac, GATEWAY);
+        if config.gateway {
+            switch.add_port(GATEWAY, net_switch::PortConfig::default());
+            switch.add_static(gateway.config().mac, GATEWAY);
+        }
 
         let core = Core {
             ports: Ports::new(config.mtu, capture)
                 .map_err(|err| ManagerError::Pool(err.to_string()))?,
             switch,
             gateway,
+            has_gateway: config.gateway,
             uplink,
             outputs: Vec::new(),
         };
@@ -682,6 +687,9 @@ impl Worker {
     }
 
     fn publish(&mut self, port: &PublishedPort) -> Result<PublishedAs, ManagerError> {
+        if !self.core.has_gateway {
+            return Err(ManagerError::NoGateway(port.bind.port()));
+        }
         let first = self
             .attachments
             .iter()
@@ -790,6 +798,10 @@ impl Core {
 
     /// Sends a frame that the gateway built.
     fn send_built(&mut self, to: Target, frame: &[u8]) {
+        // It knows of guests without hearing from them, and would ask for their addresses.
+        if !self.has_gateway {
+            return;
+        }
         let targets: Vec<PortId> = match to {
             Target::Port(port) => vec![port],
             Target::Flood => self.switch.flood_targets(GATEWAY).collect(),
