@@ -19,7 +19,37 @@ use net_nat::{Direction, NatConfig, NatEngine, Prefix, Side, Verdict};
 use net_wire::MacAddr;
 use net_wire::arp::{self, ArpPacket};
 use net_wire::ethernet::{EtherType, EthernetFrame, HEADER_LEN};
+#[cfg(target_os = "linux")]
 use tun_tap::{Iface, Mode};
+
+#[cfg(not(target_os = "linux"))]
+use elsewhere::{Iface, Mode};
+
+/// TAPs are a thing of Linux; on other systems the example says so when it is run.
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    use std::io::{Error, ErrorKind, Result};
+
+    pub(super) enum Mode {
+        Tap,
+    }
+
+    pub(super) struct Iface;
+
+    impl Iface {
+        pub(super) fn without_packet_info(_name: &str, _mode: Mode) -> Result<Self> {
+            Err(Error::new(ErrorKind::Unsupported, "a TAP needs Linux"))
+        }
+
+        pub(super) fn send(&self, _frame: &[u8]) -> Result<usize> {
+            Err(ErrorKind::Unsupported.into())
+        }
+
+        pub(super) fn recv(&self, _buffer: &mut [u8]) -> Result<usize> {
+            Err(ErrorKind::Unsupported.into())
+        }
+    }
+}
 
 /// One side of the router: its device, its addresses, and who was heard there last.
 struct Port {

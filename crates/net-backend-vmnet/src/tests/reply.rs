@@ -30,6 +30,18 @@ fn everything_that_is_reported_is_there() {
     assert_eq!(capabilities.queue_pairs, 1);
 }
 
+/// The MTU is that of the reply, not what the packets leave room for.
+#[test]
+fn an_mtu_below_the_packets() {
+    let script = Script {
+        reply: crate::fake::reply(1400, 1514),
+        ..Script::default()
+    };
+    let (_fake, vmnet) = shared(script);
+    assert_eq!((vmnet.info().mtu, vmnet.capabilities().mtu), (1400, 1400));
+    assert_eq!(vmnet.max_packet_size(), 1514);
+}
+
 #[test]
 fn nothing_reported() {
     let script = Script {

@@ -8,6 +8,7 @@ use net_datapath::{VirtioNetHdr, ZeroCopyPacket};
 use net_wire::icmpv4::IcmpMessage;
 use net_wire::ip_proto;
 use net_wire::ipv4::Ipv4Packet;
+#[cfg(target_os = "linux")]
 use net_wire::udp::UdpDatagram;
 
 use crate::testing::{
