@@ -179,6 +179,45 @@ fn super_frames_that_nobody_agreed_to() {
     assert_eq!((stats.rx_frames, stats.rx_malformed), (5, 0));
 }
 
+/// The same segment over IPv6.
+fn tcp_v6(payload: usize) -> (VirtioNetHdr, Vec<u8>) {
+    let (header, v4) = tcp(payload);
+    let mut frame = v4[..12].to_vec();
+    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 6, 64]);
+    frame[18..20].copy_from_slice(&((20 + payload) as u16).to_be_bytes());
+    frame.extend([0xfd; 32]);
+    frame.extend(&v4[34..]);
+    let header = VirtioNetHdr {
+        gso_type: VirtioNetHdr::GSO_TCPV6,
+        gso_size: 1440,
+        hdr_len: 74,
+        csum_start: 54,
+        ..header
+    };
+    (header, frame)
+}
+
+/// Each family's super-frames pass by the agreement on that family, and are cut without it.
+#[test]
+fn an_agreement_on_one_family() {
+    let checksum = Offloads::RX_CSUM;
+    let (v4, v6) = (Offloads::RX_TSO4, Offloads::RX_TSO6);
+    for (agreed, packet, pieces) in [
+        (checksum, tcp(4000), 3),
+        (checksum | v6, tcp(4000), 3),
+        (checksum | v4, tcp(4000), 1),
+        (checksum, tcp_v6(4000), 3),
+        (checksum | v4, tcp_v6(4000), 3),
+        (checksum | v6, tcp_v6(4000), 1),
+    ] {
+        let (fake, mut vmnet) = with(virtio());
+        assert_eq!(vmnet.set_offloads(agreed).unwrap(), agreed);
+        fake.deliver(&with_header(&packet));
+        assert_eq!(received(&mut vmnet, 8).len(), pieces, "{agreed}");
+        assert_eq!(vmnet.statistics().rx_malformed, 0);
+    }
+}
+
 /// A header that contradicts its frame is counted and goes no further.
 #[test]
 fn headers_that_lie() {
