@@ -132,16 +132,37 @@ impl Index {
         }
     }
 
-    /// The first record that may be meant, from the bucket of the hash alone.
+    /// The first record that may be meant, by its tag.
     #[inline(always)]
     pub(crate) fn guess(&self, hash: u64) -> Option<u32> {
         let (at, tag) = self.place(hash);
         let bucket = self.buckets.get(at)?;
         let bits = bucket.matches(tag);
-        if bits == 0 {
+        if bits != 0 {
+            return Some(bucket.number(bits.trailing_zeros()));
+        }
+        if bucket.passed == 0 {
             return None;
         }
-        Some(bucket.number(bits.trailing_zeros()))
+        self.guess_behind(at, tag)
+    }
+
+    /// The same for one of the few entries that are not in the bucket they belong in.
+    #[inline(never)]
+    fn guess_behind(&self, mut at: usize, tag: u16) -> Option<u32> {
+        // Further than this nearly nothing goes, and whoever has to know looks for it all the same.
+        for _ in 0..4 {
+            at = self.after(at);
+            let bucket = self.buckets.get(at)?;
+            let bits = bucket.matches(tag);
+            if bits != 0 {
+                return Some(bucket.number(bits.trailing_zeros()));
+            }
+            if bucket.passed == 0 {
+                return None;
+            }
+        }
+        None
     }
 
     /// The record for which `is` says yes.
@@ -340,6 +361,19 @@ mod tests {
         assert!(index.insert(7 << 40 | 9, 42));
         assert_eq!(index.guess(7 << 40 | 9), Some(42));
         assert_eq!(index.guess(7 << 40 | 8), None);
+    }
+
+    #[test]
+    fn a_guess_goes_on_behind_a_full_bucket() {
+        let mut index = Index::new(100).unwrap();
+        let hash = |tag: u64| 7 << 40 | tag;
+        for number in 0..25 {
+            assert!(index.insert(hash(100 + u64::from(number)), number));
+        }
+        for number in 0..25 {
+            assert_eq!(index.guess(hash(100 + u64::from(number))), Some(number));
+        }
+        assert_eq!(index.guess(hash(99)), None);
     }
 
     #[test]
