@@ -323,10 +323,14 @@ fn rounds(command: Command) {
             return false;
         }
         assert!(datagram.checksum_is_right);
-        assert_eq!(datagram.payload[..4], round.to_be_bytes());
         let payload = datagram.payload.clone();
         gateway.send_udp(&datagram, &payload, 0, false);
-        round += 1;
+        // A question that was asked again is no new one.
+        if payload[..4] == round.to_be_bytes() {
+            round += 1;
+        } else {
+            assert_eq!(payload[..4], (round - 1).to_be_bytes());
+        }
         round == 400
     });
     assert!((1..=1000).contains(&flood), "{flood}");
