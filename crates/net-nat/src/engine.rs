@@ -190,8 +190,9 @@ impl NatEngine {
     /// Ends everything whose time is over and sends what has become due; returns how many records
     /// it looked at.
     ///
-    /// New sessions do a part of this work themselves, so that nothing depends on how often it is
-    /// called; but ports come free and answers are sent no earlier than it is.
+    /// Call it, or [`Self::expire_some`], about once a second. New sessions do a part of this work
+    /// themselves, so that the tables do not fill up without it; but until it is done, a mapping whose
+    /// sessions are over still admits, ports do not come free, and no answer is sent.
     pub fn expire(&mut self, now: Duration) -> usize {
         self.expire_some(now, usize::MAX)
     }
