@@ -36,7 +36,7 @@ pub use error::ManagerError;
 pub use mac::mac_for;
 pub use manager::NetworkManager;
 pub use net_backend::NetworkBackend;
-pub use net_usernet::{ForwardId, Protocol, probe_ping_sockets};
+pub use net_usernet::{Protocol, probe_ping_sockets};
 pub use worker::{
-    AttachOptions, AttachmentId, AttachmentInfo, PortStatistics, PublishedAs, Status,
+    AttachOptions, AttachmentId, AttachmentInfo, ForwardId, PortStatistics, PublishedAs, Status,
 };

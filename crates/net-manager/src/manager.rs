@@ -11,13 +11,12 @@ use net_backend::NetworkBackend;
 use net_backend_socket::qemu_dgram::QemuDgram;
 use net_backend_socket::qemu_stream::QemuStreamListener;
 use net_backend_socket::unixgram::Unixgram;
-use net_usernet::ForwardId;
 
 use crate::config::{NetworkConfig, NetworkMode, PublishedPort};
 use crate::error::ManagerError;
 use crate::worker::{
-    Attach, AttachOptions, AttachmentId, AttachmentInfo, Command, Listener, PublishedAs, Reply,
-    Status, Worker,
+    Attach, AttachOptions, AttachmentId, AttachmentInfo, Command, ForwardId, Listener, PublishedAs,
+    Reply, Status, Worker,
 };
 
 /// One network: made, started, asked and stopped through this handle, from any thread.

@@ -1,0 +1,124 @@
+//! What a packet touches: ports, switch, gateway and uplink, and the way of a frame through them.
+
+use std::time::Duration;
+
+use net_datapath::packet::ZeroCopyPacket;
+use net_gateway::{Gateway, Output, Target, Verdict as GatewayVerdict};
+use net_switch::{Switch, Verdict};
+
+use super::links::Links;
+use super::ports::{GATEWAY, PortId, Ports};
+use super::uplink::Uplink;
+
+/// Everything a packet touches.
+pub(super) struct Core {
+    pub(super) ports: Ports,
+    pub(super) switch: Switch,
+    pub(super) gateway: Gateway,
+    /// Whether the gateway is on the network. Where it is not, no frame reaches it.
+    pub(super) has_gateway: bool,
+    pub(super) uplink: Uplink,
+    pub(super) outputs: Vec<Output>,
+}
+
+impl Core {
+    /// Lets the uplink work with a way back to the guests.
+    pub(super) fn with_uplink(
+        &mut self,
+        now: Duration,
+        work: impl FnOnce(&mut Uplink, &mut Links<'_>),
+    ) {
+        let mut links = Links {
+            ports: &mut self.ports,
+            gateway: &mut self.gateway,
+            outputs: &mut self.outputs,
+            now,
+        };
+        work(&mut self.uplink, &mut links);
+    }
+
+    /// Takes frames that a guest sent. Neighbouring frames for one port go there in one call.
+    pub(super) fn ingress(
+        &mut self,
+        from: PortId,
+        frames: &mut [ZeroCopyPacket<'_>],
+        now: Duration,
+    ) {
+        if let Some(port) = self.ports.get_mut(from) {
+            port.statistics.sent_frames += frames.len() as u64;
+            port.statistics.sent_bytes +=
+                frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
+        }
+        let mut run: Option<(PortId, usize)> = None;
+        for n in 0..frames.len() {
+            let frame = &frames[n];
+            self.ports.capture(&frame.frame_segments());
+            let verdict = self
+                .switch
+                .forward(from, frame.dst_mac(), frame.src_mac(), now);
+            let to = match verdict {
+                Verdict::To(port) if port != GATEWAY => Some(port),
+                _ => None,
+            };
+            if let Some((port, start)) = run
+                && to != Some(port)
+            {
+                self.ports.forward(port, &frames[start..n]);
+                run = None;
+            }
+            match (verdict, to) {
+                (_, Some(port)) => run = run.or(Some((port, n))),
+                (Verdict::To(_), None) => self.hand_to_gateway(from, &frames[n], now),
+                (Verdict::Flood, None) => {
+                    let targets: Vec<PortId> = self.switch.flood_targets(from).collect();
+                    for port in targets {
+                        if port == GATEWAY {
+                            self.hand_to_gateway(from, &frames[n], now);
+                        } else {
+                            self.ports.copy(port, &frames[n]);
+                        }
+                    }
+                }
+                // Counted by the switch.
+                _ => {}
+            }
+        }
+        if let Some((port, start)) = run {
+            self.ports.forward(port, &frames[start..]);
+        }
+    }
+
+    fn hand_to_gateway(&mut self, from: PortId, frame: &ZeroCopyPacket<'_>, now: Duration) {
+        let verdict = self.gateway.ingress(from, frame, now, &mut self.outputs);
+        if verdict == GatewayVerdict::Uplink {
+            self.with_uplink(now, |uplink, links| uplink.ingress(from, frame, now, links));
+        }
+    }
+
+    /// Sends a frame that the gateway built.
+    pub(super) fn send_built(&mut self, to: Target, frame: &[u8]) {
+        // It knows of guests without hearing from them, and would ask for their addresses.
+        if !self.has_gateway {
+            return;
+        }
+        let targets: Vec<PortId> = match to {
+            Target::Port(port) => vec![port],
+            Target::Flood => self.switch.flood_targets(GATEWAY).collect(),
+        };
+        for port in targets {
+            let Some(mut buffer) = self.ports.buffer(frame.len()) else {
+                return;
+            };
+            if buffer.extend_from_slice(frame).is_some() {
+                self.ports.send(port, Default::default(), buffer);
+            }
+        }
+    }
+
+    /// Forgets the guest behind a port: its flows end, its addresses are free to move.
+    pub(super) fn guest_gone(&mut self, port: PortId, now: Duration) {
+        self.uplink.guest_gone(port);
+        self.gateway.port_closed(port, now, &mut self.outputs);
+        self.switch.forget_port(port);
+    }
+}
