@@ -30,6 +30,17 @@ struct External<A> {
     ports: [Option<Box<PortTable>>; 3],
 }
 
+impl<A> External<A> {
+    #[inline]
+    fn table(&mut self, space: Space) -> Option<&mut PortTable> {
+        let ports = &mut self.ports[space as usize];
+        if ports.is_none() {
+            *ports = PortTable::new().map(Box::new);
+        }
+        ports.as_deref_mut()
+    }
+}
+
 /// All outside addresses of a family.
 pub(crate) struct Externals<A> {
     list: Vec<External<A>>,
@@ -41,7 +52,8 @@ pub(crate) struct Externals<A> {
     own_of: HashMap<A, u16, Keyed>,
     /// Mappings of other protocols, by protocol and address.
     other: HashMap<(u8, u16), u32, Keyed>,
-    shard: Shard,
+    /// The ports of this engine: those below 1024, those from there on, and identifiers.
+    ranges: [PortRange; 3],
     parity: bool,
 }
 
@@ -60,7 +72,8 @@ impl<A: Address> Externals<A> {
             shared: config.outside.len() as u16,
             own_of: HashMap::with_hasher(keyed.clone()),
             other: HashMap::with_hasher(keyed),
-            shard,
+            ranges: [(Space::Udp, 1), (Space::Udp, 1024), (Space::Icmp, 0)]
+                .map(|(space, port)| class(space, port).share(shard.number, shard.count)),
             parity,
         };
         for &addr in &config.outside {
@@ -183,15 +196,17 @@ impl<A: Address> Externals<A> {
                 0
             });
         };
-        let (shard, parity) = (self.shard, self.parity);
-        let external = self.list.get(usize::from(number))?;
+        let range = match space {
+            Space::Icmp => self.ranges[2],
+            Space::Tcp | Space::Udp => self.ranges[usize::from(inside_port >= 1024)],
+        };
+        let parity = (self.parity && space != Space::Icmp).then_some(inside_port);
+        let external = self.list.get_mut(usize::from(number))?;
         let own = external.own.is_some();
-        let ports = self.table(space, number)?;
+        let ports = external.table(space)?;
         let port = if own {
             ports.is_free(inside_port).then_some(inside_port)?
         } else {
-            let range = class(space, inside_port).share(shard.number, shard.count);
-            let parity = (parity && space != Space::Icmp).then_some(inside_port);
             ports.choose(range, parity, random)?
         };
         ports.take(port, mapping);
@@ -199,12 +214,7 @@ impl<A: Address> Externals<A> {
     }
 
     fn table(&mut self, space: Space, number: u16) -> Option<&mut PortTable> {
-        let external = self.list.get_mut(usize::from(number))?;
-        let ports = &mut external.ports[space as usize];
-        if ports.is_none() {
-            *ports = Some(Box::new(PortTable::new()?));
-        }
-        ports.as_deref_mut()
+        self.list.get_mut(usize::from(number))?.table(space)
     }
 
     /// Whether the port can be had for a forward.

@@ -77,10 +77,16 @@ impl Random {
         }
     }
 
+    #[inline]
     fn next(&mut self) -> u32 {
         if let Some(half) = self.half.take() {
             return half;
         }
+        self.refill()
+    }
+
+    #[inline(never)]
+    fn refill(&mut self) -> u32 {
         self.counter += 1;
         let mut hasher = self.key;
         hasher.write_u64(self.counter);
@@ -89,11 +95,31 @@ impl Random {
         both as u32
     }
 
-    /// A number below `n`, which must not be 0; each about as likely (within 2^-16 for a port).
+    /// A number below `n`, which must not be 0, each about as likely (within 2^-16 for a port); and
+    /// what is left of the random bits.
     #[inline]
-    pub(crate) fn below(&mut self, n: u32) -> u32 {
-        ((u64::from(self.next()) * u64::from(n)) >> 32) as u32
+    pub(crate) fn below(&mut self, n: u32) -> (u32, Rest) {
+        split(self.next(), n)
     }
+}
+
+/// What a choice has left of 32 random bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Rest(u32);
+
+impl Rest {
+    /// Another number below `n`: as random as the bits left, 16 after the choice of a port.
+    #[inline]
+    pub(crate) fn below(self, n: u32) -> u32 {
+        split(self.0, n).0
+    }
+}
+
+/// Of all multiples of `1 / n` the random fraction `bits` lies behind one, by some distance.
+#[inline]
+fn split(bits: u32, n: u32) -> (u32, Rest) {
+    let wide = u64::from(bits) * u64::from(n);
+    ((wide >> 32) as u32, Rest(wide as u32))
 }
 
 /// Keyed SipHash for maps whose keys a guest can choose.

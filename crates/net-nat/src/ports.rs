@@ -2,12 +2,12 @@
 
 use alloc::boxed::Box;
 
-use crate::hash::Random;
+use crate::hash::{Random, Rest};
 use crate::table::Region;
 
 const PORTS: usize = 1 << 16;
-/// Random tries before the search for the next free port: while a quarter of the ports is free, nine
-/// of ten choices are purely random (RFC 6056, section 3.3.2).
+/// Words of 64 ports looked into before the search for the next free one: a word without a free port
+/// is rare until nearly all are taken.
 const TRIES: usize = 8;
 
 /// A port that no mapping gets: another engine's, or a forward's.
@@ -34,6 +34,15 @@ impl PortRange {
             first: at(number) as u16,
             last: (at(number + 1) - 1) as u16,
         }
+    }
+
+    /// A bit for each of the word's 64 ports that is in it.
+    #[inline]
+    fn of_word(self, word: u16) -> u64 {
+        let start = word * 64;
+        let before = self.first.saturating_sub(start);
+        let behind = (start + 63).saturating_sub(self.last);
+        u64::MAX.unbounded_shl(before.into()) & u64::MAX.unbounded_shr(behind.into())
     }
 
     pub(crate) fn contains(self, port: u16) -> bool {
@@ -80,33 +89,61 @@ impl PortTable {
         word.unwrap_or(0) >> (port % 64) & 1 == 1
     }
 
-    /// A free port of the range, chosen at random; with `parity`, odd or even as that is.
+    /// A free port of the range, chosen at random (RFC 6056, section 3.3); with `parity`, odd or even
+    /// as that is.
+    ///
+    /// The random number names a port, and where that is taken another one of its word of 64, each
+    /// with the same likelihood: one look while a word has a free port, and no port is likelier than
+    /// others because its neighbours are taken, as with a search from there on.
+    #[inline]
     pub(crate) fn choose(
         &self,
         range: PortRange,
         parity: Option<u16>,
         random: &mut Random,
     ) -> Option<u16> {
-        let width = range.len();
-        let mut port = range.first;
-        for _ in 0..TRIES {
-            port = (u32::from(range.first) + random.below(width)) as u16;
-            if let Some(odd) = parity {
-                port = port & !1 | odd & 1;
-            }
-            if range.contains(port) && self.is_free(port) {
-                return Some(port);
-            }
-        }
         let mask = match parity {
             None => u64::MAX,
             Some(odd) => 0x5555_5555_5555_5555 << (odd & 1),
         };
-        let behind = PortRange {
-            first: port.max(range.first),
-            ..range
-        };
-        self.next_free(behind, mask)
+        let (port, rest) = random.below(range.len());
+        let port = range.first + port as u16;
+        if let Some(port) = self.near(port, rest, range, mask) {
+            return Some(port);
+        }
+        self.choose_again(range, mask, random)
+    }
+
+    /// A free port of the word that `port` is in: that one, or one at random.
+    #[inline]
+    fn near(&self, port: u16, rest: Rest, range: PortRange, mask: u64) -> Option<u16> {
+        let word = port / 64;
+        let free = self.free.get(usize::from(word))? & mask & range.of_word(word);
+        if free >> (port % 64) & 1 == 1 {
+            return Some(port);
+        }
+        if free == 0 {
+            return None;
+        }
+        let (mut left, skip) = (free, rest.below(free.count_ones()));
+        for _ in 0..skip {
+            left &= left - 1;
+        }
+        Some(word * 64 + left.trailing_zeros() as u16)
+    }
+
+    /// Goes on where the first word had no port.
+    #[cold]
+    fn choose_again(&self, range: PortRange, mask: u64, random: &mut Random) -> Option<u16> {
+        let mut first = range.first;
+        for _ in 1..TRIES {
+            let (port, rest) = random.below(range.len());
+            first = range.first + port as u16;
+            if let Some(port) = self.near(first, rest, range, mask) {
+                return Some(port);
+            }
+        }
+        self.next_free(PortRange { first, ..range }, mask)
             .or_else(|| self.next_free(range, mask))
     }
 
@@ -140,6 +177,7 @@ impl PortTable {
     }
 
     /// Gives a port to a mapping.
+    #[inline]
     pub(crate) fn take(&mut self, port: u16, mapping: u32) {
         self.set(port, mapping + 1);
     }
@@ -149,33 +187,36 @@ impl PortTable {
         self.set(port, RESERVED);
     }
 
-    /// Makes a port free again.
-    pub(crate) fn release(&mut self, port: u16) {
-        self.set(port, 0);
-    }
-
+    /// `owner` is not 0.
+    #[inline]
     fn set(&mut self, port: u16, owner: u32) {
         let at = usize::from(port);
         if let Some(slot) = self.owners.get_mut(at) {
             *slot = owner;
         }
-        let (word, bit) = (at / 64, 1u64 << (at % 64));
-        let Some(free) = self.free.get_mut(word) else {
+        let Some(free) = self.free.get_mut(at / 64) else {
             return;
         };
-        if owner == 0 {
-            *free |= bit;
-        } else {
-            *free &= !bit;
+        *free &= !(1 << (at % 64));
+        if *free == 0
+            && let Some(words) = self.words.get_mut(at / 64 / 64)
+        {
+            *words &= !(1 << (at / 64 % 64));
         }
-        let empty = *free == 0;
-        if let Some(words) = self.words.get_mut(word / 64) {
-            let bit = 1u64 << (word % 64);
-            if empty {
-                *words &= !bit;
-            } else {
-                *words |= bit;
-            }
+    }
+
+    /// Makes a port free again.
+    #[inline]
+    pub(crate) fn release(&mut self, port: u16) {
+        let at = usize::from(port);
+        if let Some(slot) = self.owners.get_mut(at) {
+            *slot = 0;
+        }
+        if let Some(free) = self.free.get_mut(at / 64) {
+            *free |= 1 << (at % 64);
+        }
+        if let Some(words) = self.words.get_mut(at / 64 / 64) {
+            *words |= 1 << (at / 64 % 64);
         }
     }
 
@@ -233,6 +274,61 @@ mod tests {
         }
         assert_eq!(table.choose(range, Some(1), &mut random), None);
         assert!(table.choose(range, Some(0), &mut random).is_some());
+    }
+
+    #[test]
+    fn rfc6056_a_nearly_full_table_still_chooses_among_all_that_is_left() {
+        let (mut table, mut random) = (PortTable::new().unwrap(), Random::new(&[4; 16]));
+        let range = PortRange {
+            first: 4096 + 5,
+            last: 8192 + 10,
+        };
+        // One of eight is left, in runs of four with gaps of 28 and in single ones.
+        let left = |port: u16| port % 32 < 4 && (port / 512 % 2 == 0 || port % 32 == 0);
+        for port in range.first..=range.last {
+            if !left(port) {
+                table.take(port, 1);
+            }
+        }
+        let mut chosen = std::collections::HashMap::new();
+        let draws = 400_000;
+        for _ in 0..draws {
+            let port = table.choose(range, None, &mut random).unwrap();
+            assert!(range.contains(port) && left(port));
+            *chosen.entry(port).or_insert(0) += 1;
+        }
+        let words = f64::from(range.len()) / 64.0;
+        for port in (range.first..=range.last).filter(|&port| left(port)) {
+            let start = port / 64 * 64;
+            let in_range = (start..start + 64).filter(|p| range.contains(*p));
+            let here = in_range.clone().filter(|&p| left(p)).count() as f64;
+            // A word is as likely as it is long, and all of its free ports are alike.
+            let share = in_range.count() as f64 / 64.0 / words / here;
+            let (expected, got) = (share * f64::from(draws), f64::from(chosen[&port]));
+            assert!(
+                (got - expected).abs() < 6.0 * expected.sqrt() + 6.0,
+                "{port}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_bits_of_a_word_are_those_of_its_range() {
+        for (first, last) in [
+            (0, 0),
+            (1, 1023),
+            (1024, 65_535),
+            (70, 75),
+            (63, 64),
+            (0, 65_535),
+        ] {
+            let range = PortRange { first, last };
+            for word in 0..1024u16 {
+                let bits = (0..64).filter(|bit| range.contains(word * 64 + bit));
+                let bits = bits.fold(0, |all, bit| all | 1u64 << bit);
+                assert_eq!(range.of_word(word), bits, "{word} of {range:?}");
+            }
+        }
     }
 
     #[test]
