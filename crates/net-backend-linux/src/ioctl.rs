@@ -194,6 +194,27 @@ pub(crate) fn packet_socket(index: u32, receive_buffer: usize) -> io::Result<Own
     Ok(fd)
 }
 
+/// Makes a packet socket receive the frames of every hardware address, for as long as it is open.
+pub(crate) fn packet_promiscuous(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    let request = libc::packet_mreq {
+        mr_ifindex: c_int::try_from(index).unwrap_or(-1),
+        mr_type: libc::PACKET_MR_PROMISC as u16,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    // SAFETY: the structure lives for the call and has the length that is given.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_ADD_MEMBERSHIP,
+            (&raw const request).cast(),
+            size_of::<libc::packet_mreq>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
 /// Length of the virtio header of a packet socket: 10 bytes.
 pub(crate) const PACKET_HEADER_LEN: usize = 10;
 

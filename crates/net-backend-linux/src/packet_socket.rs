@@ -25,17 +25,47 @@ const FAR_END: &str = "far";
 /// Bytes of frames the socket holds where it has no ring, if the kernel allows so much.
 const RECEIVE_BUFFER: usize = 16 << 20;
 
-/// The far end of a virtual Ethernet pair.
+/// The far end of a virtual Ethernet pair, or an interface that somebody else set up.
 pub struct PacketSocket(FrameIo);
 
 delegate_backend!(PacketSocket);
 
 impl PacketSocket {
+    /// Sends and receives on the interface `name` of the current network namespace beside the
+    /// kernel, which goes on using it.
+    ///
+    /// Frames for every hardware address are received for as long as the socket is open, so that
+    /// its holder can have one of its own. The interface has to be up.
+    ///
+    /// # Errors
+    /// [`LinuxError::Host`]: no such interface (ENODEV), it is down (ENETDOWN), or no CAP_NET_RAW
+    /// (EPERM).
+    pub fn open(name: &str) -> Result<Self, LinuxError> {
+        let link = Netlink::new()?.link(name)?;
+        let what = || format!("open a packet socket on {name}");
+        let fd = ioctl::packet_socket(link.index, RECEIVE_BUFFER).context(what())?;
+        ioctl::packet_promiscuous(fd.as_fd(), link.index)
+            .context(format!("receive all frames of {name}"))?;
+        // An interface that is down says so here and not at the first frame.
+        sys::socket_error(fd.as_fd()).context(what())?;
+        let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
+        Self::with_name(fd, name, mtu, link.mac)
+    }
+
     /// Takes a packet socket that is bound to an interface and has virtio headers.
     ///
     /// # Errors
     /// [`LinuxError::Invalid`] for a socket without virtio headers.
     pub(crate) fn from_fd(fd: OwnedFd, mtu: u16, mac: Option<MacAddr>) -> Result<Self, LinuxError> {
+        Self::with_name(fd, FAR_END, mtu, mac)
+    }
+
+    fn with_name(
+        fd: OwnedFd,
+        name: &str,
+        mtu: u16,
+        mac: Option<MacAddr>,
+    ) -> Result<Self, LinuxError> {
         if !ioctl::packet_has_header(fd.as_fd())
             .context("ask the packet socket for its virtio header")?
         {
@@ -49,7 +79,7 @@ impl PacketSocket {
         let offloads = Offloads::ALL;
         FrameIo::new(Setup {
             fd,
-            name: FAR_END.into(),
+            name: name.into(),
             device: Device::Fixed,
             header_len,
             capabilities: Capabilities {
