@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use ipnetwork::Ipv4Network;
 use net_usernet::Protocol;
 
+use crate::addresses::Reservation;
+use crate::engine::Engine;
 use crate::error::ManagerError;
 
 /// How a network meets the world.
@@ -14,9 +16,10 @@ pub enum NetworkMode {
     /// Guests reach the world through the host's address; the world reaches published ports.
     #[default]
     Nat,
-    /// Guests are hosts of the physical network. Needs a privileged back end.
+    /// Guests are hosts of the physical network, which gives them their addresses. Needs Linux and
+    /// CAP_NET_ADMIN.
     Bridge,
-    /// Guests and the host reach one another; nothing leaves. Needs a privileged back end.
+    /// Guests and the host reach one another; nothing leaves. Needs Linux and CAP_NET_ADMIN.
     HostOnly,
 }
 
@@ -52,7 +55,7 @@ pub struct NetConfig {
     pub mac: Option<[u8; 6]>,
     /// Largest IP packet, in bytes: 576 to 65,520.
     pub mtu: u16,
-    /// The host's bridge to join, in bridge mode.
+    /// A bridge of the host that exists, to join in place of one of our own.
     pub bridge: Option<String>,
     /// Whether devices have more than one queue pair.
     pub multiqueue: bool,
@@ -157,6 +160,26 @@ pub struct NetworkConfig {
     /// Whether this network has a gateway of its own, with DHCP, DNS and the way out. Without one
     /// it is a switch, and one of its attachments brings all that: an interface of vmnet.framework.
     pub gateway: bool,
+    /// Who translates addresses in NAT mode; the other modes have nothing to translate.
+    pub engine: Engine,
+    /// What to take where the mode or the engine cannot be had: [`Engine::User`], which is NAT
+    /// without privileges. Absent, the network does not start, and the error says why.
+    pub fallback: Option<Engine>,
+    /// A bridge of the host that exists, to join in place of one of our own.
+    pub bridge: Option<String>,
+    /// In bridge mode, a physical interface to make a port of the bridge: its addresses and routes
+    /// move to the bridge, and back when the network stops.
+    pub take_over: Option<String>,
+    /// Whether guests reach the host and the way out only, and not one another.
+    pub isolated: bool,
+    /// Queue pairs of the TAP devices that are made for guests, unless their attachment says
+    /// otherwise: 1 to 256.
+    pub queues: u16,
+    /// Addresses kept for guests, by hardware address or by name.
+    pub reservations: Vec<Reservation>,
+    /// Where the journals of what is made in the kernel are kept; `None` is `/run/arcbox-net` for
+    /// root and `$XDG_RUNTIME_DIR/arcbox-net` for everybody else.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Default for NetworkConfig {
@@ -174,6 +197,14 @@ impl Default for NetworkConfig {
             publish: Vec::new(),
             pcap: None,
             gateway: true,
+            engine: Engine::default(),
+            fallback: None,
+            bridge: None,
+            take_over: None,
+            isolated: false,
+            queues: 1,
+            reservations: Vec::new(),
+            state_dir: None,
         }
     }
 }
@@ -190,6 +221,12 @@ impl From<NetConfig> for NetworkConfig {
             mode: short.mode,
             mac: short.mac,
             mtu: short.mtu,
+            bridge: short.bridge,
+            queues: if short.multiqueue {
+                short.num_queues
+            } else {
+                1
+            },
             ..Self::default()
         }
     }
@@ -235,6 +272,27 @@ mod tests {
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_short_form_loses_nothing() {
+        let short = NetConfig {
+            mode: NetworkMode::Bridge,
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            mtu: 9000,
+            bridge: Some("br0".to_owned()),
+            multiqueue: true,
+            num_queues: 4,
+        };
+        let config = NetworkConfig::from(short.clone());
+        assert_eq!((config.mode, config.mtu), (NetworkMode::Bridge, 9000));
+        assert_eq!(config.mac, short.mac);
+        assert_eq!((config.bridge.as_deref(), config.queues), (Some("br0"), 4));
+        let single = NetworkConfig::from(NetConfig {
+            multiqueue: false,
+            ..short
+        });
+        assert_eq!(single.queues, 1);
     }
 
     #[test]

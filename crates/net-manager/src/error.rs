@@ -18,6 +18,12 @@ pub enum ManagerError {
     /// Not one of the modes.
     #[error("unknown mode `{0}`: expected nat, bridge or host-only")]
     UnknownMode(String),
+    /// Not one of the engines.
+    #[error("unknown engine `{0}`: expected auto, user, kernel or fast")]
+    UnknownEngine(String),
+    /// A reservation that cannot be read.
+    #[error("cannot read `{0}` as a reservation: expected MAC=ADDRESS or NAME=ADDRESS")]
+    BadReservation(String),
     /// A published port that cannot be read.
     #[error("cannot read `{0}` as a published port: expected [ADDR:]PORT:GUESTPORT[/tcp|/udp]")]
     BadPublish(String),

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`NetworkManager`] | the handle: start, attach, publish, status, stop; callable from any thread |
 //! | [`NetworkConfig`], [`NetConfig`] | every setting, and the short form |
+//! | [`control`] | the socket by which a running network is asked and changed |
 //! | [`PublishedPort`] | `[ADDR:]PORT:GUESTPORT[/tcp\|/udp]` |
 //! | [`mac_for`] | stable hardware addresses for guests that bring none |
 //!
@@ -23,15 +24,20 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod config;
+pub mod control;
 mod dns_io;
+mod engine;
 mod error;
 mod mac;
 mod manager;
 mod resolv;
 mod worker;
 
+pub use addresses::{GuestKey, Reservation};
 pub use config::{NetConfig, NetworkConfig, NetworkMode, PublishedPort};
+pub use engine::Engine;
 pub use error::ManagerError;
 pub use mac::mac_for;
 pub use manager::NetworkManager;
