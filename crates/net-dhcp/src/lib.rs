@@ -1,4 +1,5 @@
-//! DHCP without I/O: a DHCPv4 server and a small client, bytes in, bytes out.
+//! DHCP and router advertisements without I/O: a DHCPv4 server and a small client, and a router's
+//! side of IPv6 autoconfiguration; bytes in, bytes out.
 //!
 //! **What it is for:** giving the guests of a virtual network their addresses, where guests are
 //! hostile and the caller owns sockets, frames and time. **What it is not:** a daemon (no socket,
@@ -12,6 +13,7 @@
 //! | [`Stats`], [`Refusal`] | a counter for every message sent and every reason to refuse one |
 //! | [`client`] | the other side, for a program that configures its own interface |
 //! | [`v4::codec`] | the message format, for both |
+//! | [`ra`] | IPv6 router advertisements: what they say and when they are sent |
 //!
 //! Kept: RFC 2131, 2132, 3046 (echo), 3396, 3397, 3442, 4361, 4702 (as a source of names), 6842,
 //! 8925. Not supported: BOOTP clients without option 53, network boot (`siaddr`, `file`), several
@@ -56,6 +58,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod ra;
 pub mod v4;
 
 pub use v4::client;

@@ -9,4 +9,5 @@ mod interop;
 mod leases;
 mod options;
 mod property;
+mod ra;
 mod rows;
