@@ -36,6 +36,19 @@ impl BessListener {
         })
     }
 
+    /// Listens at a bound socket that another process handed over. That process keeps the path, and
+    /// removes it.
+    ///
+    /// # Errors
+    /// [`BackendError::Unsupported`] for another kind of socket; [`BackendError::Host`] if the host
+    /// refuses to listen.
+    pub fn from_socket(socket: OwnedFd) -> Result<Self, BackendError> {
+        Ok(Self {
+            listener: Listener::inherited(socket, Type::SEQPACKET)?,
+            config: SocketConfig::default(),
+        })
+    }
+
     /// The configuration of the connections accepted from now on.
     #[must_use]
     pub fn with_config(mut self, config: SocketConfig) -> Self {
@@ -53,8 +66,8 @@ impl BessListener {
         Ok(accepted.map(|socket| Bess::new(socket).with_config(self.config)))
     }
 
-    /// Where it listens.
-    pub fn path(&self) -> &Path {
+    /// Where it listens; `None` for a socket that was bound elsewhere.
+    pub fn path(&self) -> Option<&Path> {
         self.listener.path()
     }
 

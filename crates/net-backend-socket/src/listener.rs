@@ -1,7 +1,7 @@
 //! What the connection-oriented kinds share: a bound path that accepts connections.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use net_backend::BackendError;
@@ -20,7 +20,7 @@ const BUFFER: usize = 1 << 20;
 pub(crate) struct Listener {
     // Before the path, so that nobody connects to a socket file that is about to go.
     socket: Socket,
-    path: BoundPath,
+    path: Option<BoundPath>,
 }
 
 impl Listener {
@@ -31,7 +31,26 @@ impl Listener {
             what: "listen",
             source,
         })?;
-        Ok(Self { socket, path })
+        Ok(Self {
+            socket,
+            path: Some(path),
+        })
+    }
+
+    /// Takes a socket that another process has bound; its path is that one's to remove.
+    pub(crate) fn inherited(socket: OwnedFd, kind: Type) -> Result<Self, BackendError> {
+        let socket = Socket::from(socket);
+        let unix = socket.local_addr().is_ok_and(|address| address.is_unix());
+        if !unix || socket.r#type().ok() != Some(kind) {
+            return Err(BackendError::Unsupported(
+                "the descriptor is no Unix socket of the kind that is needed",
+            ));
+        }
+        socket
+            .set_nonblocking(true)
+            .and_then(|()| socket.listen(BACKLOG))
+            .map_err(|error| BackendError::host("listen at an inherited socket", &error))?;
+        Ok(Self { socket, path: None })
     }
 
     /// The next connection, prepared; `None` if there is none now.
@@ -52,8 +71,8 @@ impl Listener {
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        self.path.path()
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_ref().map(BoundPath::path)
     }
 
     pub(crate) fn source(&self) -> BorrowedFd<'_> {

@@ -50,6 +50,19 @@ impl QemuStreamListener {
         })
     }
 
+    /// Listens at a bound socket that another process handed over. That process keeps the path, and
+    /// removes it.
+    ///
+    /// # Errors
+    /// [`BackendError::Unsupported`] for another kind of socket; [`BackendError::Host`] if the host
+    /// refuses to listen.
+    pub fn from_socket(socket: OwnedFd) -> Result<Self, BackendError> {
+        Ok(Self {
+            listener: Listener::inherited(socket, Type::STREAM)?,
+            config: SocketConfig::default(),
+        })
+    }
+
     /// The configuration of the connections accepted from now on.
     #[must_use]
     pub fn with_config(mut self, config: SocketConfig) -> Self {
@@ -67,8 +80,8 @@ impl QemuStreamListener {
         Ok(accepted.map(|socket| QemuStream::new(socket, self.config)))
     }
 
-    /// Where it listens.
-    pub fn path(&self) -> &Path {
+    /// Where it listens; `None` for a socket that was bound elsewhere.
+    pub fn path(&self) -> Option<&Path> {
         self.listener.path()
     }
 

@@ -46,7 +46,21 @@ impl Unixgram {
         let (socket, path) = BoundPath::bind(path.as_ref(), Type::DGRAM)?;
         enlarge(&socket, SEND_BUFFER, RECEIVE_BUFFER);
         Ok(Self {
-            port: DatagramPort::bound(socket, path, Kind::Magic),
+            port: DatagramPort::bound(socket, Some(path), Kind::Magic),
+        })
+    }
+
+    /// Takes a bound socket that another process handed over, and waits for its first peer there.
+    /// That process keeps the path, and removes it.
+    ///
+    /// # Errors
+    /// [`BackendError::Host`] if the host refuses the settings it needs.
+    pub fn from_bound(socket: UnixDatagram) -> Result<Self, BackendError> {
+        let socket = Socket::from(OwnedFd::from(socket));
+        prepare(&socket)?;
+        enlarge(&socket, SEND_BUFFER, RECEIVE_BUFFER);
+        Ok(Self {
+            port: DatagramPort::bound(socket, None, Kind::Magic),
         })
     }
 

@@ -97,8 +97,8 @@ pub(crate) struct DatagramPort {
 
 impl DatagramPort {
     /// A bound socket, which waits for its first peer.
-    pub(crate) fn bound(socket: Socket, path: BoundPath, kind: Kind) -> Self {
-        Self::new(socket, Some(path), kind, Peer::Awaited)
+    pub(crate) fn bound(socket: Socket, path: Option<BoundPath>, kind: Kind) -> Self {
+        Self::new(socket, path, kind, Peer::Awaited)
     }
 
     /// A socket whose peer is given.

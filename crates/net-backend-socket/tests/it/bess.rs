@@ -33,7 +33,7 @@ impl Harness for Listening {
 
     fn connect(&mut self) -> (Bess, FarMessages) {
         let far = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
-        far.connect(&SockAddr::unix(self.listener.path()).unwrap())
+        far.connect(&SockAddr::unix(self.listener.path().unwrap()).unwrap())
             .unwrap();
         let near = self.listener.accept().unwrap().expect("a connection");
         (near, FarMessages::new(far))

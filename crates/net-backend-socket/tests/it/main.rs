@@ -3,6 +3,7 @@
 
 mod bess;
 mod far;
+mod handed_over;
 mod qemu_dgram;
 mod qemu_stream;
 mod unixgram;

@@ -27,7 +27,7 @@ impl Listening {
     }
 
     fn pair(&mut self) -> (QemuStream, FarStream) {
-        let far = UnixStream::connect(self.listener.path()).unwrap();
+        let far = UnixStream::connect(self.listener.path().unwrap()).unwrap();
         let near = self.listener.accept().unwrap().expect("a connection");
         (near, FarStream::new(far))
     }
