@@ -17,6 +17,7 @@
 //! |---|---|
 //! | [`NamespaceSpec`], [`Target`] | what is wanted |
 //! | [`spawn`], [`Attachment`], [`NamespaceChild`] | the parent's side |
+//! | [`prepare`], [`Prepared`] | the same, for an interface that a third process is to serve |
 //! | [`child_setup`], [`Outcome`] | the helper's side |
 //!
 //! As an ordinary user the helper makes a user namespace in which it is root over its own network
@@ -32,5 +33,7 @@ mod user;
 mod wire;
 
 pub use child::{Outcome, child_setup};
-pub use parent::{Attachment, DeviceName, NamespaceChild, SOCKET_VARIABLE, spawn};
+pub use parent::{
+    Attachment, DeviceName, NamespaceChild, Prepared, SOCKET_VARIABLE, prepare, spawn,
+};
 pub use spec::{NamespaceSpec, Target};

@@ -30,6 +30,20 @@ pub enum DeviceName {
     PacketSocket,
 }
 
+impl DeviceName {
+    /// Serves the interface behind `fd`, which [`prepare`] gave, in this process or in one that the
+    /// descriptor was handed to.
+    ///
+    /// # Errors
+    /// [`LinuxError::Host`] and [`LinuxError::Invalid`] where `fd` is not such a descriptor.
+    pub fn open(self, fd: OwnedFd, options: TapOptions) -> Result<Box<dyn NetworkBackend>> {
+        Ok(match self {
+            Self::Tap => Box::new(Tap::from_fd(fd, options)?),
+            Self::PacketSocket => Box::new(PacketSocket::from_fd(fd, options.mtu, options.mac)?),
+        })
+    }
+}
+
 impl std::fmt::Display for DeviceName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -67,7 +81,36 @@ pub struct Attachment {
 /// # Errors
 /// [`LinuxError::Invalid`] for a specification that cannot be; [`LinuxError::Host`] as the helper
 /// met it, with what to do; [`LinuxError::Helper`] if it ended or was silent for 10 seconds.
-pub fn spawn(mut command: Command, spec: &NamespaceSpec) -> Result<Attachment> {
+pub fn spawn(command: Command, spec: &NamespaceSpec) -> Result<Attachment> {
+    let Prepared { device, fd, child } = prepare(command, spec)?;
+    let options = TapOptions {
+        mtu: spec.mtu,
+        mac: spec.mac,
+    };
+    Ok(Attachment {
+        backend: device.open(fd, options)?,
+        device,
+        child,
+    })
+}
+
+/// An interface in a namespace that nobody serves yet.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Prepared {
+    /// What it is; [`DeviceName::open`] serves it.
+    pub device: DeviceName,
+    /// Our end of it.
+    pub fd: OwnedFd,
+    /// As [`Attachment::child`].
+    pub child: Option<NamespaceChild>,
+}
+
+/// As [`spawn`], for an interface that another process is to serve.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn prepare(mut command: Command, spec: &NamespaceSpec) -> Result<Prepared> {
     spec.validate()?;
     let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None)
         .context("make a socket pair for the namespace helper")?;
@@ -88,7 +131,7 @@ pub fn spawn(mut command: Command, spec: &NamespaceSpec) -> Result<Attachment> {
         pidfd,
         socket: Some(ours.into()),
     };
-    let (device, backend) = child.set_up(spec)?;
+    let (device, fd) = child.set_up(spec)?;
     let child = match spec.target {
         Target::New => Some(child),
         Target::Name(_) | Target::Pid(_) => {
@@ -98,11 +141,7 @@ pub fn spawn(mut command: Command, spec: &NamespaceSpec) -> Result<Attachment> {
             None
         }
     };
-    Ok(Attachment {
-        backend,
-        device,
-        child,
-    })
+    Ok(Prepared { device, fd, child })
 }
 
 impl std::fmt::Debug for Attachment {
@@ -124,22 +163,15 @@ pub struct NamespaceChild {
 }
 
 impl NamespaceChild {
-    fn set_up(&mut self, spec: &NamespaceSpec) -> Result<(DeviceName, Box<dyn NetworkBackend>)> {
+    fn set_up(&mut self, spec: &NamespaceSpec) -> Result<(DeviceName, OwnedFd)> {
         let socket = self.socket()?;
         wire::send(socket, &spec.to_text(), None)?;
         let Answer::Device(kind, fd) = wire::receive_answer(socket)? else {
             return Err(LinuxError::Helper("ready without an interface"));
         };
-        let options = TapOptions {
-            mtu: spec.mtu,
-            mac: spec.mac,
-        };
-        let made: (DeviceName, Box<dyn NetworkBackend>) = match kind {
-            DeviceKind::Tap => (DeviceName::Tap, Box::new(Tap::from_fd(fd, options)?)),
-            DeviceKind::Packet => (
-                DeviceName::PacketSocket,
-                Box::new(PacketSocket::from_fd(fd, spec.mtu, spec.mac)?),
-            ),
+        let made = match kind {
+            DeviceKind::Tap => (DeviceName::Tap, fd),
+            DeviceKind::Packet => (DeviceName::PacketSocket, fd),
         };
         match wire::receive_answer(socket)? {
             Answer::Ready => Ok(made),
