@@ -30,6 +30,7 @@ pub mod control;
 mod dns_io;
 mod engine;
 mod error;
+mod handed_over;
 mod mac;
 mod manager;
 mod resolv;
@@ -43,6 +44,7 @@ pub use mac::mac_for;
 pub use manager::NetworkManager;
 pub use net_backend::NetworkBackend;
 pub use net_usernet::{Protocol, probe_ping_sockets};
+pub use resolv::host_resolvers;
 pub use worker::{
     AttachOptions, AttachmentId, AttachmentInfo, ForwardId, PortStatistics, PublishedAs, Status,
 };

@@ -222,7 +222,7 @@ impl NetworkManager {
         self.ask(|reply| Command::Status { reply })
     }
 
-    fn attach_any(
+    pub(crate) fn attach_any(
         &self,
         what: Attach,
         options: AttachOptions,
@@ -260,7 +260,7 @@ impl NetworkManager {
         answer.recv().map_err(|_| ManagerError::NotRunning)?
     }
 
-    fn tell(&self, command: Command) -> Result<(), ManagerError> {
+    pub(crate) fn tell(&self, command: Command) -> Result<(), ManagerError> {
         let running = self.lock();
         let running = running.as_ref().ok_or(ManagerError::NotRunning)?;
         running

@@ -80,6 +80,9 @@ pub(crate) enum Command {
     Status {
         reply: Reply<Status>,
     },
+    SetResolvers {
+        servers: Vec<SocketAddr>,
+    },
     Stop,
 }
 
@@ -139,6 +142,7 @@ impl Worker {
                 Ok(Command::Status { reply }) => {
                     let _ = reply.send(Ok(self.status()));
                 }
+                Ok(Command::SetResolvers { servers }) => self.set_resolvers(servers),
                 Ok(Command::Stop) | Err(mpsc::TryRecvError::Disconnected) => return true,
                 Err(mpsc::TryRecvError::Empty) => return false,
             }

@@ -319,6 +319,12 @@ impl Worker {
         }
     }
 
+    /// Asks these resolvers from now on, and follows the host's no more.
+    fn set_resolvers(&mut self, servers: Vec<SocketAddr>) {
+        self.resolvers = None;
+        self.core.gateway.set_upstreams(servers);
+    }
+
     /// Follows the host's resolvers while guests ask questions.
     fn follow_resolvers(&mut self, now: Duration) {
         let queries = self.core.gateway.statistics().dns_queries;
