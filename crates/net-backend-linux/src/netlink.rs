@@ -1,21 +1,39 @@
 //! Links, addresses and routes of the current network namespace, through rtnetlink.
 //!
+//! | part | what it does |
+//! |---|---|
+//! | [`Netlink`] | lists, finds and changes interfaces |
+//! | [`BridgeOptions`], [`VethEnd`] | what a new interface is to be |
+//! | [`PortOptions`] | what a bridge does with one of its ports |
+//! | [`Address`], [`Route`] | addresses and routes, to be taken away and given back |
+//!
 //! The crate `rtnetlink` is asynchronous; configuration is not. A [`Netlink`] owns a runtime of
 //! its own on the calling thread and each method waits for the kernel's answer, which takes
 //! microseconds. The namespace is the one the thread is in when the [`Netlink`] is made.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod address;
+mod create;
+mod port;
+mod route;
+
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use futures_util::TryStreamExt;
-use ipnetwork::IpNetwork;
 use net_wire::MacAddr;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::{Handle, LinkUnspec, new_connection};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::Context;
 use crate::{LinuxError, Result};
+
+pub use address::Address;
+pub use create::{BridgeOptions, VethEnd};
+pub use port::PortOptions;
+pub use route::Route;
+
+/// The longest alias of an interface, in bytes (`IFALIASZ`, less the final zero).
+pub const ALIAS_MAX: usize = 255;
 
 /// An interface as the kernel lists it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +51,13 @@ pub struct Link {
     pub up: bool,
     /// The bridge it is a member of.
     pub controller: Option<u32>,
+    /// Number of the interface it stands on or is paired with: of a macvtap its parent, of a virtual
+    /// Ethernet interface its peer (in the peer's namespace).
+    pub lower: Option<u32>,
+    /// Its kind as the kernel calls it: `bridge`, `veth`, `tun`, `macvtap`; none for hardware.
+    pub kind: Option<String>,
+    /// The text that somebody has left on it.
+    pub alias: Option<String>,
 }
 
 /// A connection to the kernel's routing tables.
@@ -81,6 +106,18 @@ impl Netlink {
         Ok(messages.iter().map(Link::from_message).collect())
     }
 
+    /// The interface of this name, or none.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn find(&self, name: &str) -> Result<Option<Link>> {
+        match self.link(name) {
+            Ok(link) => Ok(Some(link)),
+            Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The interface of this name.
     ///
     /// # Errors
@@ -99,7 +136,7 @@ impl Netlink {
         messages
             .first()
             .map(Link::from_message)
-            .ok_or_else(|| LinuxError::Invalid(format!("there is no interface {name}")))
+            .ok_or_else(|| no_such(format!("find the interface {name}")))
     }
 
     /// Brings an interface up.
@@ -177,75 +214,11 @@ impl Netlink {
         )
     }
 
-    /// Adds an address with its prefix; an IPv6 address is usable at once, without the second of
-    /// duplicate detection, because nobody else has given it out.
-    ///
-    /// # Errors
-    /// As above; EEXIST if it is there already.
-    pub fn add_address(&self, index: u32, address: IpNetwork) -> Result<()> {
-        let mut request = self
-            .handle
-            .address()
-            .add(index, address.ip(), address.prefix());
-        if address.is_ipv6() {
-            let message = request.message_mut();
-            message.header.flags |= AddressHeaderFlags::Nodad;
-            message
-                .attributes
-                .push(AddressAttribute::Flags(AddressFlags::Nodad));
-        }
-        let what = || format!("add the address {address} to interface {index}");
-        self.wait(what, request.execute())
-    }
-
-    /// Adds a default route through `gateway`, which has to be on the link.
-    ///
-    /// # Errors
-    /// As above; ENETUNREACH if no address of the interface covers the gateway.
-    pub fn add_default_route(&self, index: u32, gateway: IpAddr) -> Result<()> {
-        let message = match gateway {
-            IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
-                .gateway(gateway)
-                .output_interface(index)
-                .build(),
-            IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
-                .gateway(gateway)
-                .output_interface(index)
-                .build(),
-        };
-        let request = self.handle.route().add(message).execute();
-        self.wait(
-            || format!("add the default route through {gateway}"),
-            request,
-        )
-    }
-
-    /// Makes a pair of virtual Ethernet interfaces; what goes into one comes out of the other.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn add_veth(&self, name: &str, peer: &str) -> Result<()> {
-        let message = LinkVeth::new(name, peer).build();
-        let request = self.handle.link().add(message).execute();
-        self.wait(|| format!("make the pair {name} and {peer}"), request)
-    }
-
-    /// Makes a bridge.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn add_bridge(&self, name: &str) -> Result<()> {
-        let message = LinkBridge::new(name).build();
-        let request = self.handle.link().add(message).execute();
-        self.wait(|| format!("make the bridge {name}"), request)
-    }
-
     /// Moves an interface to the network namespace behind a descriptor.
     ///
     /// # Errors
     /// As above.
-    pub fn move_to(&self, index: u32, namespace: std::os::fd::BorrowedFd<'_>) -> Result<()> {
-        use std::os::fd::AsRawFd;
+    pub fn move_to_netns(&self, index: u32, namespace: BorrowedFd<'_>) -> Result<()> {
         let message = LinkUnspec::new_with_index(index)
             .setns_by_fd(namespace.as_raw_fd())
             .build();
@@ -256,11 +229,26 @@ impl Netlink {
         )
     }
 
-    /// Deletes an interface.
+    /// Leaves a text of at most [`ALIAS_MAX`] bytes on an interface; an empty one takes it away.
     ///
     /// # Errors
-    /// As above.
-    pub fn delete(&self, index: u32) -> Result<()> {
+    /// As above; [`LinuxError::Invalid`] for a longer text.
+    pub fn set_alias(&self, index: u32, alias: &str) -> Result<()> {
+        if alias.len() > ALIAS_MAX {
+            return Err(LinuxError::Invalid(format!(
+                "the alias {alias:?} is longer than {ALIAS_MAX} bytes"
+            )));
+        }
+        let message = LinkUnspec::new_with_index(index).alias(alias).build();
+        let request = self.handle.link().set(message).execute();
+        self.wait(|| format!("set the alias of interface {index}"), request)
+    }
+
+    /// Deletes an interface; of a pair, both ends.
+    ///
+    /// # Errors
+    /// As above; EOPNOTSUPP for hardware.
+    pub fn delete_link(&self, index: u32) -> Result<()> {
         let request = self.handle.link().del(index).execute();
         self.wait(|| format!("delete interface {index}"), request)
     }
@@ -281,12 +269,23 @@ impl Link {
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
             controller: None,
+            lower: None,
+            kind: None,
+            alias: None,
         };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Controller(index) => link.controller = Some(*index),
+                LinkAttribute::Link(index) => link.lower = Some(*index).filter(|n| *n != 0),
+                LinkAttribute::IfAlias(text) => link.alias = Some(text.clone()),
+                LinkAttribute::LinkInfo(infos) => {
+                    link.kind = infos.iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind.to_string()),
+                        _ => None,
+                    });
+                }
                 LinkAttribute::Address(bytes) => {
                     link.mac = <[u8; 6]>::try_from(&bytes[..]).ok().map(MacAddr);
                 }
@@ -295,6 +294,10 @@ impl Link {
         }
         link
     }
+}
+
+fn no_such(what: String) -> LinuxError {
+    LinuxError::host(what, &std::io::Error::from_raw_os_error(libc::ENODEV))
 }
 
 /// The kernel's errno out of rtnetlink's error.

@@ -16,7 +16,7 @@ use net_wire::MacAddr;
 
 use crate::error::Context;
 use crate::frame_io::{Device, FrameIo, MAX_TX_FRAME, Setup, delegate_backend};
-use crate::netlink::Netlink;
+use crate::netlink::{Netlink, VethEnd};
 use crate::packet_ring::PacketRing;
 use crate::{LinuxError, ioctl, sys};
 
@@ -107,18 +107,25 @@ pub(crate) fn make_pair(name: &str, mtu: u16) -> Result<OwnedFd, LinuxError> {
     sys::setns(here.as_fd(), libc::CLONE_NEWNET).context("return from the far namespace")?;
 
     let netlink = Netlink::new()?;
-    netlink.add_veth(name, FAR_END)?;
-    netlink.set_mtu(netlink.link(name)?.index, mtu)?;
-    netlink.move_to(netlink.link(FAR_END)?.index, there.as_fd())?;
+    let near = VethEnd {
+        mtu: Some(mtu),
+        ..VethEnd::named(name)
+    };
+    let far = VethEnd {
+        mtu: Some(mtu),
+        netns: Some(there.as_fd()),
+        ..VethEnd::named(FAR_END)
+    };
+    netlink.create_veth(&near, &far)?;
 
     sys::setns(there.as_fd(), libc::CLONE_NEWNET).context("enter the far namespace")?;
-    let socket = bind_far_end(mtu);
+    let socket = bind_far_end();
     sys::setns(here.as_fd(), libc::CLONE_NEWNET).context("return from the far namespace")?;
     socket
 }
 
 /// In the far namespace: an interface that carries frames and answers none itself.
-fn bind_far_end(mtu: u16) -> Result<OwnedFd, LinuxError> {
+fn bind_far_end() -> Result<OwnedFd, LinuxError> {
     let netlink = Netlink::new()?;
     let far = netlink.link(FAR_END)?;
     // Without IPv6 the kernel sends nothing of its own; without it being there, that is as well.
@@ -126,7 +133,6 @@ fn bind_far_end(mtu: u16) -> Result<OwnedFd, LinuxError> {
         format!("/proc/sys/net/ipv6/conf/{FAR_END}/disable_ipv6"),
         "1",
     );
-    netlink.set_mtu(far.index, mtu)?;
     netlink.set_no_arp(far.index)?;
     // Up first: a socket that is bound to an interface that is down begins its life with an error.
     netlink.set_up(far.index)?;

@@ -7,10 +7,11 @@ use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 
 use net_backend::{NetworkBackend, Offloads};
-use net_backend_linux::netlink::Netlink;
+use net_backend_linux::netlink::{BridgeOptions, Netlink};
 use net_backend_linux::{Tap, TapOptions};
 
 use crate::gateway::{GATEWAY, PORT};
+use crate::netlink;
 
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -23,6 +24,9 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         ["rounds"] => rounds(),
         ["unplug"] => unplug(),
         ["devices"] => devices(),
+        ["links"] => netlink::links(),
+        ["moving"] => netlink::moving(),
+        ["vlans"] => netlink::vlans(),
         ref other => panic!("no part {other:?}"),
     }
     ExitCode::SUCCESS
@@ -156,7 +160,7 @@ fn rounds() {
 fn unplug() {
     let netlink = Netlink::new().expect("netlink");
     let index = netlink.link("eth0").expect("eth0").index;
-    netlink.delete(index).expect("delete");
+    netlink.delete_link(index).expect("delete");
 }
 
 /// Devices of every kind, in a namespace where nobody else is.
@@ -199,7 +203,9 @@ fn devices() {
         assert!(Tap::open(name, options).is_err(), "{name}");
     }
 
-    netlink.add_bridge("bridge0").expect("a bridge");
+    netlink
+        .create_bridge("bridge0", &BridgeOptions::default())
+        .expect("a bridge");
     let bridge = netlink.link("bridge0").expect("the bridge").index;
     let member = netlink.link("many0").expect("the device").index;
     netlink.set_bridge(member, Some(bridge)).expect("a member");
@@ -215,7 +221,7 @@ fn devices() {
     netlink.set_mtu(member, 9000).expect("an MTU");
     assert!(netlink.set_mtu(member, 10).is_err());
     assert_eq!(netlink.link("many0").expect("the device").mtu, 9000);
-    netlink.delete(bridge).expect("no bridge");
+    netlink.delete_link(bridge).expect("no bridge");
     assert!(netlink.link("bridge0").is_err());
 
     drop(queues);

@@ -13,6 +13,8 @@ mod gateway;
 #[cfg(target_os = "linux")]
 mod inside;
 #[cfg(target_os = "linux")]
+mod netlink;
+#[cfg(target_os = "linux")]
 mod runner;
 
 #[cfg(target_os = "linux")]
