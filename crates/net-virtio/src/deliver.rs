@@ -1,0 +1,203 @@
+//! Frames into the guest's receive queues.
+
+use net_backend::{BackendStats, Offloads, TxFrame};
+use net_datapath::gso::{Checksums, Segmenter};
+use net_datapath::{IoSegment, VirtioNetHdr, ZeroCopyPacket};
+
+use crate::copy::Scatter;
+use crate::error::QueueError;
+use crate::memory::Piece;
+use crate::queue::{Queue, Running};
+use crate::ring::{Buffers, Chain};
+
+/// What the driver of the queue has agreed to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) offloads: Offloads,
+    /// A frame may fill several buffers.
+    pub(crate) mergeable: bool,
+    pub(crate) header_len: usize,
+    /// Largest IP packet of a frame that has to be cut, in bytes.
+    pub(crate) mtu: usize,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// It is in the guest's memory.
+    Done,
+    /// The guest has no buffers for it now.
+    Full,
+    /// It cannot be given to this guest.
+    Dropped,
+    /// All buffers of the guest together are too small for it.
+    NoRoom,
+}
+
+/// A frame's way into the ring, undone unless it comes to an end.
+struct Delivery<'q> {
+    running: &'q mut Running,
+    buffers: &'q mut Buffers,
+    chains: &'q mut Vec<Chain>,
+    terms: Terms,
+    /// Bytes written into each chain.
+    lens: Vec<u32>,
+}
+
+/// Puts one frame into the queue's buffers, cut where the guest cannot take it as it is. The driver
+/// sees it when the queue is published.
+pub(crate) fn deliver(
+    queue: &mut Queue,
+    lens: &mut Vec<u32>,
+    terms: Terms,
+    frame: &TxFrame<'_>,
+    stats: &mut BackendStats,
+) -> Outcome {
+    let Some((running, buffers, chains)) = queue.parts() else {
+        stats.tx_no_peer += 1;
+        return Outcome::Dropped;
+    };
+    let mark = running.ring.mark();
+    let mut delivery = Delivery {
+        running,
+        buffers,
+        chains,
+        terms,
+        lens: core::mem::take(lens),
+    };
+    delivery.lens.clear();
+    let whole = terms.offloads.allow_tx(&frame.header);
+    let result = match whole {
+        true => delivery.put(frame.header, frame.segments),
+        false => delivery.cut(frame),
+    };
+    if matches!(result, Ok(Outcome::Done)) {
+        for (chain, written) in delivery.chains.iter().zip(&delivery.lens) {
+            delivery.running.ring.push(chain, *written);
+        }
+        stats.tx_frames += 1;
+        stats.tx_bytes += frame.len() as u64;
+    } else {
+        delivery.running.ring.reset(mark);
+    }
+    *lens = delivery.lens;
+    match result {
+        Ok(Outcome::Dropped) => {
+            stats.tx_invalid += 1;
+            Outcome::Dropped
+        }
+        Ok(Outcome::NoRoom) => {
+            stats.tx_no_buffer += 1;
+            Outcome::Dropped
+        }
+        Ok(outcome) => outcome,
+        Err(error) => {
+            queue.break_with(error);
+            stats.tx_no_peer += 1;
+            Outcome::Dropped
+        }
+    }
+}
+
+impl Delivery<'_> {
+    /// Writes one frame as it is.
+    #[inline]
+    fn put(
+        &mut self,
+        header: VirtioNetHdr,
+        segments: &[IoSegment<'_>],
+    ) -> Result<Outcome, QueueError> {
+        let len: usize = segments.iter().map(IoSegment::len).sum();
+        let need = self.terms.header_len + len;
+        let (first_chain, first_piece) = (self.chains.len(), self.buffers.pieces.len());
+        let mut room = 0;
+        while room < need {
+            let Some(chain) = self.running.pop(self.buffers)? else {
+                // A queue whose buffers together cannot hold the frame would wait for ever.
+                let taken = (self.chains.len() - first_chain) as u32;
+                let hopeless = taken * 4 >= u32::from(self.running.ring.size()) * 3;
+                return Ok(if hopeless {
+                    Outcome::NoRoom
+                } else {
+                    Outcome::Full
+                });
+            };
+            let pieces = &self.buffers.pieces[chain.first..chain.end];
+            let bytes: usize = pieces.iter().map(|piece| piece.len).sum();
+            if room == 0 && bytes < self.terms.header_len {
+                return Err(QueueError::TooShort(bytes));
+            }
+            room += bytes;
+            self.chains.push(chain);
+            if room < need && !self.terms.mergeable {
+                return Ok(Outcome::Dropped);
+            }
+        }
+        let count = self.chains.len() - first_chain;
+        let header = VirtioNetHdr {
+            // A frame fills no more chains than a queue has, 32,768.
+            num_buffers: count as u16,
+            ..header
+        };
+        let pieces = &self.buffers.pieces[first_piece..];
+        // SAFETY: translated from the queue's memory, which is mapped as long as it runs.
+        let mut scatter = unsafe { Scatter::new(pieces) };
+        scatter.put(IoSegment::from(&header.to_bytes()[..self.terms.header_len]));
+        for segment in segments {
+            scatter.put(*segment);
+        }
+        self.note(first_chain, scatter.written());
+        Ok(Outcome::Done)
+    }
+
+    /// Notes how much of each chain from `first` on was written, `written` bytes in all.
+    #[inline]
+    fn note(&mut self, first: usize, mut written: usize) {
+        for chain in &self.chains[first..] {
+            let room: usize = self.buffers.pieces[chain.first..chain.end]
+                .iter()
+                .map(|piece: &Piece| piece.len)
+                .sum();
+            let here = room.min(written);
+            // At most a frame and its header.
+            self.lens.push(here as u32);
+            written -= here;
+        }
+    }
+
+    /// Writes a frame that the guest has no offload for: complete, in pieces of its MTU.
+    #[cold]
+    fn cut(&mut self, frame: &TxFrame<'_>) -> Result<Outcome, QueueError> {
+        let Ok(packet) = ZeroCopyPacket::from_segments(frame.segments, frame.header) else {
+            return Ok(Outcome::Dropped);
+        };
+        let Ok(mut segmenter) = Segmenter::new(&packet, self.terms.mtu, Checksums::Complete) else {
+            return Ok(Outcome::Dropped);
+        };
+        let mut bytes = Vec::new();
+        while let Some(len) = segmenter.next_len() {
+            bytes.resize(len, 0);
+            let mark = self.running.ring.mark();
+            let Some(Ok((len, header))) = segmenter.write_next(&mut bytes) else {
+                return Ok(Outcome::Dropped);
+            };
+            let segment = IoSegment::from(bytes.get(..len).unwrap_or_default());
+            match self.put(header, &[segment])? {
+                Outcome::Done => {}
+                // A queue too short for all segments gets the first ones: it would wait for ever.
+                // TCP sends the others again. Drivers refill a queue long before three quarters
+                // of it are empty.
+                Outcome::Full | Outcome::NoRoom
+                    if self.lens.len() * 4 >= usize::from(self.running.ring.size()) =>
+                {
+                    self.running.ring.reset(mark);
+                    break;
+                }
+                outcome => return Ok(outcome),
+            }
+        }
+        // What was taken for a segment that did not fit was put back.
+        self.chains.truncate(self.lens.len());
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,533 @@
+//! A virtio-net device: its configuration, its queues, and the back end they make.
+
+#[cfg(unix)]
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use net_backend::{
+    BackendError, BackendStats, Capabilities, MAX_FRAME, MIN_FRAME, NetworkBackend, Offloads,
+    PacketBatch, TxFrame,
+};
+use net_datapath::{PacketMeta, ZeroCopyPacket};
+use net_wire::MacAddr;
+
+use crate::collect::collect;
+use crate::control::Control;
+use crate::deliver::{Outcome, Terms, deliver};
+use crate::error::{QueueError, SetupError};
+use crate::features;
+use crate::memory::GuestMemory;
+use crate::queue::{Interrupt, Queue};
+use crate::ring::{Access, QueueSetup, QueueState, RingFeatures};
+use crate::steering::Steering;
+
+/// The most pairs of queues a device has.
+pub const MAX_PAIRS: u16 = 128;
+/// Length of the device's configuration space in bytes.
+pub const CONFIG_LEN: usize = 12;
+
+/// What a device is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct DeviceConfig {
+    /// The hardware address it tells its driver.
+    pub mac: Option<MacAddr>,
+    /// Largest IP packet, in bytes: 68 to 65,535.
+    pub mtu: u16,
+    /// Pairs of queues, 1 to [`MAX_PAIRS`].
+    pub pairs: u16,
+    /// The most it offers; "receive" is what comes out of the guest.
+    pub offloads: Offloads,
+    /// Whether packed rings are offered.
+    pub packed: bool,
+}
+
+impl Default for DeviceConfig {
+    /// One pair, an MTU of 1,500 bytes, every offload, packed rings.
+    fn default() -> Self {
+        Self {
+            mac: None,
+            mtu: 1500,
+            pairs: 1,
+            offloads: Offloads::ALL,
+            packed: true,
+        }
+    }
+}
+
+impl DeviceConfig {
+    /// The same with a hardware address.
+    #[must_use]
+    pub fn with_mac(mut self, mac: MacAddr) -> Self {
+        self.mac = Some(mac);
+        self
+    }
+
+    /// The same with so many pairs of queues.
+    #[must_use]
+    pub fn with_pairs(mut self, pairs: u16) -> Self {
+        self.pairs = pairs.clamp(1, MAX_PAIRS);
+        self
+    }
+
+    /// The same with another MTU.
+    #[must_use]
+    pub fn with_mtu(mut self, mtu: u16) -> Self {
+        self.mtu = mtu.max(68);
+        self
+    }
+
+    /// The same with other offloads.
+    #[must_use]
+    pub fn with_offloads(mut self, offloads: Offloads) -> Self {
+        self.offloads = offloads;
+        self
+    }
+}
+
+/// What the driver rings when it has made buffers available: the source of a port's readiness.
+pub trait Doorbell: Send {
+    /// What to wait on.
+    #[cfg(unix)]
+    fn source(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Makes it silent until it is rung again.
+    fn clear(&mut self);
+}
+
+/// A virtio-net device.
+///
+/// Queue `2 n` is the guest's receive queue of pair `n`, `2 n + 1` its transmit queue; the last one
+/// is the control queue ([`VirtioNet::queues`] counts it).
+///
+/// The VMM agrees on offloads with whoever drives the device
+/// ([`set_offloads`](NetworkBackend::set_offloads)), then with the driver ([`features`](Self::features), [`set_features`](Self::set_features)), starts
+/// queues, and from then on drives the device as a [`NetworkBackend`]: `receive` is what the guest
+/// sends. Until the driver is there, frames for it are dropped and counted.
+pub struct VirtioNet {
+    config: DeviceConfig,
+    /// What the holder agreed to carry; more is not offered.
+    agreed: Offloads,
+    acknowledged: u64,
+    /// Receive and transmit by turns, then control.
+    queues: Vec<Queue>,
+    control: Control,
+    doorbell: Option<Box<dyn Doorbell>>,
+    steering: Steering,
+    batch: PacketBatch,
+    lens: Vec<u32>,
+    /// The pair to serve next.
+    turn: u16,
+    /// A frame found no buffer, and nothing has gone since.
+    blocked: bool,
+    /// A driver has started a queue since the last reset.
+    driven: bool,
+    stats: BackendStats,
+}
+
+impl VirtioNet {
+    /// A device whose driver has not come yet.
+    pub fn new(config: DeviceConfig) -> Self {
+        let config = DeviceConfig {
+            mtu: config.mtu.max(68),
+            pairs: config.pairs.clamp(1, MAX_PAIRS),
+            ..config
+        };
+        let mut queues = Vec::with_capacity(usize::from(config.pairs) * 2 + 1);
+        for _ in 0..config.pairs {
+            queues.push(Queue::new(Access::Write));
+            queues.push(Queue::new(Access::Read));
+        }
+        queues.push(Queue::new(Access::ReadThenWrite));
+        Self {
+            agreed: Offloads::NONE,
+            acknowledged: 0,
+            queues,
+            control: Control::default(),
+            doorbell: None,
+            steering: Steering::default(),
+            batch: PacketBatch::new(),
+            lens: Vec::new(),
+            turn: 0,
+            blocked: false,
+            driven: false,
+            stats: BackendStats::default(),
+            config,
+        }
+    }
+
+    /// Number of queues: two a pair, and the control queue.
+    pub fn queues(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// The features the device offers. Offloads are among them once they have been agreed on with
+    /// [`set_offloads`](NetworkBackend::set_offloads).
+    pub fn features(&self) -> u64 {
+        let mut bits = features::INDIRECT_DESC
+            | features::EVENT_IDX
+            | features::VERSION_1
+            | features::IN_ORDER
+            | features::MRG_RXBUF
+            | features::STATUS
+            | features::MTU
+            | features::CTRL_VQ
+            | features::CTRL_RX
+            | features::CTRL_VLAN
+            | features::CTRL_MAC_ADDR
+            | features::of_offloads(self.agreed);
+        if self.config.mac.is_some() {
+            bits |= features::MAC;
+        }
+        if self.config.pairs > 1 {
+            bits |= features::MQ;
+        }
+        if self.config.packed {
+            bits |= features::RING_PACKED;
+        }
+        bits
+    }
+
+    /// The features the driver has acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Takes the driver's choice.
+    ///
+    /// # Errors
+    /// [`SetupError::Features`] for bits that were not offered, [`SetupError::Running`] while a
+    /// queue runs.
+    pub fn set_features(&mut self, acknowledged: u64) -> Result<(), SetupError> {
+        let extra = acknowledged & !self.features();
+        if extra != 0 {
+            return Err(SetupError::Features(extra));
+        }
+        if let Some(running) = self.queues.iter().position(Queue::is_running) {
+            return Err(SetupError::Running(running));
+        }
+        self.acknowledged = acknowledged;
+        Ok(())
+    }
+
+    /// The configuration space (VIRTIO 1.3, 5.1.4) as the driver reads it.
+    pub fn config_space(&self) -> [u8; CONFIG_LEN] {
+        let mut space = [0; CONFIG_LEN];
+        let mac = self.mac().unwrap_or(MacAddr([0; 6]));
+        space[..6].copy_from_slice(&mac.0);
+        // Status: the link is up.
+        space[6..8].copy_from_slice(&1u16.to_le_bytes());
+        space[8..10].copy_from_slice(&self.config.pairs.to_le_bytes());
+        space[10..].copy_from_slice(&self.config.mtu.to_le_bytes());
+        space
+    }
+
+    /// The hardware address: the driver's own choice, else the device's.
+    pub fn mac(&self) -> Option<MacAddr> {
+        self.control.mac.or(self.config.mac)
+    }
+
+    /// Starts queue `index`, which lies in `memory`; `interrupt` reaches its driver.
+    ///
+    /// # Errors
+    /// [`SetupError`] says what cannot be; the queue is then as it was.
+    pub fn start_queue(
+        &mut self,
+        index: usize,
+        setup: &QueueSetup,
+        memory: Arc<GuestMemory>,
+        interrupt: Box<dyn Interrupt>,
+    ) -> Result<(), SetupError> {
+        let has = |bit: u64| self.acknowledged & bit != 0;
+        let ring = RingFeatures {
+            packed: has(features::RING_PACKED),
+            event_index: has(features::EVENT_IDX),
+            indirect: has(features::INDIRECT_DESC),
+        };
+        let queue = self
+            .queues
+            .get_mut(index)
+            .ok_or(SetupError::NoQueue(index))?;
+        if queue.is_running() {
+            return Err(SetupError::Running(index));
+        }
+        queue.start(setup, ring, memory, interrupt)?;
+        self.stats.peers += u64::from(!self.driven);
+        self.driven = true;
+        Ok(())
+    }
+
+    /// Stops queue `index`; says where to go on if it ran.
+    pub fn stop_queue(&mut self, index: usize) -> Option<QueueState> {
+        self.queues.get_mut(index)?.stop()
+    }
+
+    /// How the driver broke queue `index`, if it did.
+    pub fn fault(&self, index: usize) -> Option<QueueError> {
+        self.queues.get(index)?.fault()
+    }
+
+    /// Back to the beginning: queues stopped, nothing acknowledged, filters gone.
+    pub fn reset(&mut self) {
+        for queue in &mut self.queues {
+            queue.stop();
+        }
+        self.acknowledged = 0;
+        self.control = Control::default();
+        self.steering = Steering::default();
+        self.blocked = false;
+        self.stats.disconnects += u64::from(self.driven);
+        self.driven = false;
+    }
+
+    /// What the driver rings; without one the caller asks by itself.
+    pub fn set_doorbell(&mut self, doorbell: Option<Box<dyn Doorbell>>) {
+        self.doorbell = doorbell;
+    }
+
+    /// Length of the header in front of each frame: older drivers leave the last field out.
+    fn header_len(&self) -> usize {
+        match self.acknowledged & (features::VERSION_1 | features::MRG_RXBUF) {
+            0 => 10,
+            _ => 12,
+        }
+    }
+
+    /// Pairs the driver uses.
+    fn pairs(&self) -> u16 {
+        match self.acknowledged & features::MQ {
+            0 => 1,
+            _ => self.control.pairs.clamp(1, self.config.pairs),
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            offloads: features::to_offloads(self.acknowledged),
+            mergeable: self.acknowledged & features::MRG_RXBUF != 0,
+            header_len: self.header_len(),
+            mtu: self.config.mtu.into(),
+        }
+    }
+
+    /// Whether the driver wants a frame, and the receive queue for it.
+    fn place(&self, frame: &TxFrame<'_>, pairs: u16) -> Option<usize> {
+        let filter = &self.control.filter;
+        if pairs == 1 && filter.passes_all() {
+            return Some(0);
+        }
+        let mut head = [0; ZeroCopyPacket::HEAD_MAX];
+        let mut copied = 0;
+        for segment in frame.segments {
+            copied += segment.copy_to_slice(0, head.get_mut(copied..).unwrap_or_default());
+        }
+        let head = head.get(..copied).unwrap_or_default();
+        let meta = PacketMeta::parse(head, frame.len()).ok()?;
+        let dst = MacAddr(*head.first_chunk()?);
+        if !filter.passes(dst, meta.vlan(), self.mac()) {
+            return None;
+        }
+        Some(2 * usize::from(self.steering.pair(&meta, head).min(pairs - 1)))
+    }
+
+    /// Carries out what waits in the control queue.
+    fn run_control(&mut self) {
+        if self.acknowledged & features::CTRL_VQ == 0 {
+            return;
+        }
+        let (acknowledged, pairs) = (self.acknowledged, self.config.pairs);
+        if let Some(queue) = self.queues.last_mut() {
+            self.control.run(queue, acknowledged, pairs);
+        }
+    }
+
+    /// Silences every transmit queue or asks it to tell; whether one has something already.
+    fn want_kicks(&mut self, pairs: u16) -> bool {
+        let mut more = false;
+        for pair in 0..usize::from(pairs) {
+            if let Some((running, ..)) = self.queues[2 * pair + 1].parts() {
+                more |= running.ring.enable_kicks();
+            }
+        }
+        more
+    }
+
+    /// Batches of each pair in turn, until the budget is used up or no pair has anything.
+    fn turn_around(
+        &mut self,
+        pairs: u16,
+        budget: usize,
+        sink: &mut dyn FnMut(&mut [ZeroCopyPacket<'_>]),
+    ) -> usize {
+        let mut taken = 0;
+        // Queues that had nothing, one after the other.
+        let mut idle = 0;
+        while taken < budget && idle < pairs {
+            let pair = self.turn % pairs;
+            self.turn = (pair + 1) % pairs;
+            let most = (budget - taken).min(PacketBatch::LEN);
+            match self.collect_one(pair, most, sink) {
+                0 => idle += 1,
+                some => {
+                    taken += some;
+                    idle = 0;
+                }
+            }
+        }
+        taken
+    }
+
+    /// One batch of one pair's transmit queue.
+    fn collect_one(
+        &mut self,
+        pair: u16,
+        most: usize,
+        sink: &mut dyn FnMut(&mut [ZeroCopyPacket<'_>]),
+    ) -> usize {
+        let header_len = self.header_len();
+        let queue = &mut self.queues[2 * usize::from(pair) + 1];
+        let (batch, stats) = (&mut self.batch, &mut self.stats);
+        if self.config.pairs == 1 {
+            return collect(queue, header_len, most, batch, stats, sink);
+        }
+        let steering = &mut self.steering;
+        let mut noting = |frames: &mut [ZeroCopyPacket<'_>]| {
+            for frame in frames.iter() {
+                steering.note(frame.meta(), frame.head(), pair);
+            }
+            sink(frames);
+        };
+        collect(queue, header_len, most, batch, stats, &mut noting)
+    }
+}
+
+impl NetworkBackend for VirtioNet {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            offloads: self.config.offloads.consistent(),
+            mtu: self.config.mtu,
+            mac: self.config.mac,
+            queue_pairs: self.config.pairs,
+            max_frame: MAX_FRAME,
+        }
+    }
+
+    /// Says what is offered to the driver. What a driver does not take is made up for here: frames
+    /// are cut and checksums completed at this port's edge.
+    fn set_offloads(&mut self, want: Offloads) -> Result<Offloads, BackendError> {
+        self.agreed = Offloads::negotiate(want, self.config.offloads);
+        Ok(self.agreed)
+    }
+
+    fn receive(
+        &mut self,
+        budget: usize,
+        sink: &mut dyn FnMut(&mut [ZeroCopyPacket<'_>]),
+    ) -> Result<usize, BackendError> {
+        if budget == 0 {
+            return Ok(0);
+        }
+        self.run_control();
+        let pairs = self.pairs();
+        let taken = self.turn_around(pairs, budget, sink);
+        if taken > 0 {
+            return Ok(taken);
+        }
+        if let Some(doorbell) = &mut self.doorbell {
+            doorbell.clear();
+        }
+        if !self.want_kicks(pairs) {
+            return Ok(0);
+        }
+        // It came between the last look and the wish to be told. Looked for once: a driver that
+        // takes it back again is nobody to wait for.
+        Ok(self.turn_around(pairs, budget, sink))
+    }
+
+    fn transmit(&mut self, frames: &[TxFrame<'_>]) -> Result<usize, BackendError> {
+        let (pairs, terms) = (self.pairs(), self.terms());
+        let mut taken = 0;
+        let mut touched = 0u128;
+        for frame in frames {
+            let valid = (MIN_FRAME..=MAX_FRAME).contains(&frame.len())
+                && self.agreed.allow_tx(&frame.header);
+            let queue = match valid {
+                true => self.place(frame, pairs),
+                false => {
+                    self.stats.tx_invalid += 1;
+                    None
+                }
+            };
+            let Some(index) = queue else {
+                taken += 1;
+                continue;
+            };
+            let queue = &mut self.queues[index];
+            let mut outcome = deliver(queue, &mut self.lens, terms, frame, &mut self.stats);
+            if outcome == Outcome::Full {
+                // Told now, it may have buffers already that it did not tell of.
+                let there = queue
+                    .parts()
+                    .is_some_and(|(running, ..)| running.ring.enable_kicks());
+                if there {
+                    outcome = deliver(queue, &mut self.lens, terms, frame, &mut self.stats);
+                }
+            }
+            if outcome == Outcome::Full {
+                break;
+            }
+            touched |= 1 << (index / 2);
+            taken += 1;
+        }
+        while touched != 0 {
+            let pair = touched.trailing_zeros() as usize;
+            touched &= touched - 1;
+            if let Some((running, ..)) = self.queues[2 * pair].parts() {
+                running.publish();
+            }
+        }
+        self.blocked = taken < frames.len();
+        self.stats.tx_blocked += u64::from(self.blocked);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> Result<bool, BackendError> {
+        self.blocked = false;
+        Ok(true)
+    }
+
+    fn wants_write(&self) -> bool {
+        self.blocked
+    }
+
+    #[cfg(unix)]
+    fn source(&self) -> Option<BorrowedFd<'_>> {
+        self.doorbell.as_ref()?.source()
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        None
+    }
+
+    fn on_deadline(&mut self, _now: Duration) {}
+
+    fn statistics(&self) -> BackendStats {
+        self.stats
+    }
+
+    /// A guest that reboots finds the device it had before.
+    fn reattaches(&self) -> bool {
+        true
+    }
+}
+
+impl std::fmt::Debug for VirtioNet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VirtioNet")
+            .field("config", &self.config)
+            .field("acknowledged", &self.acknowledged)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}

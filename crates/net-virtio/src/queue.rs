@@ -1,0 +1,109 @@
+//! One queue of a device: its ring, the memory it lies in, and what became of it.
+
+use std::sync::Arc;
+
+use crate::error::{QueueError, SetupError};
+use crate::memory::GuestMemory;
+use crate::ring::{Access, Buffers, Chain, QueueSetup, QueueState, Ring, RingFeatures};
+
+/// Interrupts the driver of a queue: an eventfd, an MSI, a line.
+pub trait Interrupt: Send {
+    /// Called once for a batch that the driver wants to hear of. Must not block.
+    fn signal(&self);
+}
+
+impl<F: Fn() + Send> Interrupt for F {
+    fn signal(&self) {
+        self();
+    }
+}
+
+/// A ring and what it needs.
+pub(crate) struct Running {
+    pub(crate) ring: Ring,
+    pub(crate) memory: Arc<GuestMemory>,
+    interrupt: Box<dyn Interrupt>,
+}
+
+impl Running {
+    /// The next chain, its pieces behind those in `out`.
+    #[inline]
+    pub(crate) fn pop(&mut self, out: &mut Buffers) -> Result<Option<Chain>, QueueError> {
+        self.ring.pop(&self.memory, out)
+    }
+
+    /// Shows the driver what was given back and interrupts it if it wants that.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        if self.ring.publish() {
+            self.interrupt.signal();
+        }
+    }
+}
+
+/// A queue, running or not.
+pub(crate) struct Queue {
+    running: Option<Running>,
+    fault: Option<QueueError>,
+    pub(crate) buffers: Buffers,
+    pub(crate) chains: Vec<Chain>,
+}
+
+impl Queue {
+    pub(crate) fn new(access: Access) -> Self {
+        Self {
+            running: None,
+            fault: None,
+            buffers: Buffers::new(access),
+            chains: Vec::new(),
+        }
+    }
+
+    pub(crate) fn start(
+        &mut self,
+        setup: &QueueSetup,
+        features: RingFeatures,
+        memory: Arc<GuestMemory>,
+        interrupt: Box<dyn Interrupt>,
+    ) -> Result<(), SetupError> {
+        let mut ring = Ring::new(setup, features, &memory)?;
+        // Whatever is there already is looked for at the next turn.
+        ring.enable_kicks();
+        self.fault = None;
+        self.running = Some(Running {
+            ring,
+            memory,
+            interrupt,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn stop(&mut self) -> Option<QueueState> {
+        self.running.take().map(|running| running.ring.state())
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    pub(crate) fn fault(&self) -> Option<QueueError> {
+        self.fault
+    }
+
+    /// The driver broke the queue: it serves nothing any more.
+    #[cold]
+    pub(crate) fn break_with(&mut self, error: QueueError) {
+        log::warn!("a guest broke a queue, which is stopped: {error}");
+        self.running = None;
+        self.fault = Some(error);
+    }
+
+    /// The ring with the lists for its chains, emptied.
+    #[inline]
+    pub(crate) fn parts(&mut self) -> Option<(&mut Running, &mut Buffers, &mut Vec<Chain>)> {
+        let running = self.running.as_mut()?;
+        self.buffers.clear();
+        self.chains.clear();
+        Some((running, &mut self.buffers, &mut self.chains))
+    }
+}

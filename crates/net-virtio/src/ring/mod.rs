@@ -1,0 +1,252 @@
+//! Virtqueues, seen from the device.
+//!
+//! A ring gives *chains*: the buffers that the driver has made available, translated to addresses of
+//! this process, each with what is needed to give it back. It does not look into buffers.
+//!
+//! Everything the driver writes is read once. What a chain says is copied before it is judged, and
+//! judged before it is used. A driver that breaks the rules gets a [`QueueError`]; the caller then
+//! drops the ring.
+
+mod descriptor;
+mod packed;
+mod split;
+
+use crate::error::{QueueError, SetupError};
+use crate::memory::{GuestMemory, Piece};
+
+pub(crate) use packed::PackedRing;
+pub(crate) use split::SplitRing;
+
+/// The most descriptors of an indirect table; the limit of QEMU and of Linux's vhost.
+const MAX_INDIRECT: u32 = 1024;
+
+/// Where a queue lies in the guest's memory, and where it stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QueueSetup {
+    /// Descriptors: a power of two up to 32,768, or up to 32,768 in a packed ring.
+    pub size: u16,
+    /// Guest-physical address of the descriptor table or ring.
+    pub descriptors: u64,
+    /// Guest-physical address of the driver area: available ring, or driver event suppression.
+    pub driver: u64,
+    /// Guest-physical address of the device area: used ring, or device event suppression.
+    pub device: u64,
+    /// Where to go on; the default is where a fresh queue begins.
+    pub state: QueueState,
+}
+
+/// How far a queue has come: what a snapshot keeps and vhost-user calls the ring's base.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum QueueState {
+    /// A fresh queue.
+    #[default]
+    Fresh,
+    /// A split ring: the number of chains taken, modulo 65,536. How many were given back stands in
+    /// the used ring itself.
+    Split {
+        /// Chains taken.
+        available: u16,
+    },
+    /// A packed ring: the next slot to take and to give back, each with its wrap counter in bit 15.
+    Packed {
+        /// Next slot to take.
+        available: u16,
+        /// Next slot to give back.
+        used: u16,
+    },
+}
+
+/// What was negotiated that changes how rings work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct RingFeatures {
+    pub(crate) packed: bool,
+    pub(crate) event_index: bool,
+    pub(crate) indirect: bool,
+}
+
+/// Who may write the buffers of a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// The driver has written them, the device reads them.
+    Read,
+    /// The device writes them.
+    Write,
+    /// First some to read, then some to write.
+    ReadThenWrite,
+}
+
+/// The pieces of the chains taken so far.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    pub(crate) pieces: Vec<Piece>,
+    access: Access,
+    /// With [`Access::ReadThenWrite`], the first piece to write.
+    pub(crate) writable: Option<usize>,
+}
+
+impl Buffers {
+    pub(crate) fn new(access: Access) -> Self {
+        Self {
+            pieces: Vec::new(),
+            access,
+            writable: None,
+        }
+    }
+
+    /// Forgets all pieces and keeps the room.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.pieces.clear();
+        self.writable = None;
+    }
+}
+
+/// One chain of buffers: its pieces are `first..end` of the list it was put in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chain {
+    /// Names it when it is given back.
+    pub(crate) id: u16,
+    /// Slots it takes in a packed ring.
+    pub(crate) slots: u16,
+    pub(crate) first: usize,
+    pub(crate) end: usize,
+}
+
+/// A place in the ring to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark(u16, bool);
+
+/// A ring of either format.
+pub(crate) enum Ring {
+    Split(SplitRing),
+    Packed(PackedRing),
+}
+
+/// Calls the same method of either ring.
+macro_rules! either {
+    ($self:expr, $ring:ident => $call:expr) => {
+        match $self {
+            Ring::Split($ring) => $call,
+            Ring::Packed($ring) => $call,
+        }
+    };
+}
+
+impl Ring {
+    /// Finds the parts of the queue in `memory`, which the caller keeps as long as the ring.
+    ///
+    /// # Errors
+    /// [`SetupError`] where they are not there, or not aligned, or the length cannot be.
+    pub(crate) fn new(
+        setup: &QueueSetup,
+        features: RingFeatures,
+        memory: &GuestMemory,
+    ) -> Result<Self, SetupError> {
+        Ok(match features.packed {
+            false => Self::Split(SplitRing::new(setup, features, memory)?),
+            true => Self::Packed(PackedRing::new(setup, features, memory)?),
+        })
+    }
+
+    /// Descriptors of the ring.
+    #[inline]
+    pub(crate) fn size(&self) -> u16 {
+        either!(self, ring => ring.size())
+    }
+
+    /// Takes the next chain and appends its pieces to `out`; `None` where none is available.
+    #[inline]
+    pub(crate) fn pop(
+        &mut self,
+        memory: &GuestMemory,
+        out: &mut Buffers,
+    ) -> Result<Option<Chain>, QueueError> {
+        either!(self, ring => ring.pop(memory, out))
+    }
+
+    /// Where [`Self::pop`] stands.
+    #[inline]
+    pub(crate) fn mark(&self) -> Mark {
+        either!(self, ring => ring.mark())
+    }
+
+    /// Puts back every chain taken since `mark` and not given back.
+    #[inline]
+    pub(crate) fn reset(&mut self, mark: Mark) {
+        either!(self, ring => ring.reset(mark))
+    }
+
+    /// Gives a chain back, with the number of bytes written into it. The driver may see it at once,
+    /// and does at the latest after [`Self::publish`].
+    #[inline]
+    pub(crate) fn push(&mut self, chain: &Chain, written: u32) {
+        either!(self, ring => ring.push(chain, written))
+    }
+
+    /// Shows the driver what was given back; whether it wants to be interrupted for it.
+    #[inline]
+    pub(crate) fn publish(&mut self) -> bool {
+        either!(self, ring => ring.publish())
+    }
+
+    /// Asks the driver to tell when it makes chains available; whether some are there already, for
+    /// which it may not tell.
+    pub(crate) fn enable_kicks(&mut self) -> bool {
+        either!(self, ring => ring.enable_kicks())
+    }
+
+    /// Tells the driver that it need not tell.
+    #[inline]
+    pub(crate) fn disable_kicks(&mut self) {
+        either!(self, ring => ring.disable_kicks())
+    }
+
+    /// Where the ring stands.
+    pub(crate) fn state(&self) -> QueueState {
+        either!(self, ring => ring.state())
+    }
+}
+
+/// Whether going from `old` to `new` passes `event` (VIRTIO 1.3, 2.7.10).
+#[inline]
+fn passes(event: u16, new: u16, old: u16) -> bool {
+    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+}
+
+/// A part of a ring: an address of this process, once range and alignment are checked.
+fn part(
+    memory: &GuestMemory,
+    part: &'static str,
+    address: u64,
+    len: u64,
+    align: u64,
+) -> Result<std::ptr::NonNull<u8>, SetupError> {
+    let host = memory
+        .contiguous(address, len)
+        .ok_or(SetupError::OutOfRange { part, address })?;
+    // The mapping could shift an aligned guest address; the atomics need the host's aligned.
+    if !address.is_multiple_of(align) || !(host.as_ptr() as u64).is_multiple_of(align) {
+        return Err(SetupError::Alignment {
+            part,
+            address,
+            align,
+        });
+    }
+    Ok(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::passes;
+
+    #[test]
+    fn an_event_is_passed_once_and_also_where_indices_wrap() {
+        assert!(passes(4, 5, 4));
+        assert!(!passes(5, 5, 4));
+        assert!(!passes(3, 5, 4));
+        assert!(passes(0xffff, 0, 0xffff));
+        assert!(passes(0xffff, 3, 0xfffe));
+        assert!(!passes(0xfffd, 3, 0xfffe));
+        assert!(!passes(7, 7, 7));
+    }
+}

@@ -1,0 +1,309 @@
+//! Packed virtqueues (VIRTIO 1.3, section 2.8).
+//!
+//! One ring of descriptors for both directions. Two bits of each tell whose it is, against a *wrap
+//! counter* that each side flips when it passes the end.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
+
+use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table, WRITE};
+use super::{Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, part, passes};
+use crate::error::{QueueError, SetupError};
+use crate::memory::GuestMemory;
+
+const AVAILABLE: u16 = 1 << 7;
+const USED: u16 = 1 << 15;
+/// Event suppression: always, never, or at a descriptor (2.8.10).
+const EVENTS_ON: u16 = 0;
+const EVENTS_OFF: u16 = 1;
+const EVENTS_AT: u16 = 2;
+/// The wrap counter in an offset.
+const WRAP: u16 = 1 << 15;
+
+/// A slot and the wrap counter of the side that has come to it.
+#[derive(Clone, Copy)]
+struct Position {
+    slot: u16,
+    wrap: bool,
+}
+
+impl Position {
+    const START: Self = Self {
+        slot: 0,
+        wrap: true,
+    };
+
+    /// From a slot with the counter in bit 15; `None` past the end of the ring.
+    fn decode(word: u16, size: u16) -> Option<Self> {
+        let slot = word & !WRAP;
+        (slot < size).then_some(Self {
+            slot,
+            wrap: word & WRAP != 0,
+        })
+    }
+
+    fn encode(self) -> u16 {
+        self.slot | if self.wrap { WRAP } else { 0 }
+    }
+
+    /// `slots` further, at most once around.
+    #[inline]
+    fn advance(&mut self, slots: u16, size: u16) {
+        let at = u32::from(self.slot) + u32::from(slots);
+        let around = at >= u32::from(size);
+        self.slot = if around { at - u32::from(size) } else { at } as u16;
+        self.wrap ^= around;
+    }
+}
+
+/// A packed ring, seen from the device.
+pub(crate) struct PackedRing {
+    descriptors: NonNull<u8>,
+    driver_events: NonNull<u8>,
+    device_events: NonNull<u8>,
+    size: u16,
+    features: RingFeatures,
+    available: Position,
+    used: Position,
+    /// Slots given back since the driver was last considered for an interrupt.
+    pushed: u16,
+    /// The driver has been asked to kick.
+    listening: bool,
+}
+
+// SAFETY: the pointers lead to guest memory, which no thread owns; the ring itself belongs to one.
+unsafe impl Send for PackedRing {}
+
+impl PackedRing {
+    pub(super) fn new(
+        setup: &QueueSetup,
+        features: RingFeatures,
+        memory: &GuestMemory,
+    ) -> Result<Self, SetupError> {
+        let size = setup.size;
+        if size == 0 || size > 0x8000 {
+            return Err(SetupError::Size(size));
+        }
+        let (available, used) = match setup.state {
+            QueueState::Packed { available, used } => (
+                Position::decode(available, size).ok_or(SetupError::Size(size))?,
+                Position::decode(used, size).ok_or(SetupError::Size(size))?,
+            ),
+            QueueState::Fresh | QueueState::Split { .. } => (Position::START, Position::START),
+        };
+        let ring = LEN * u64::from(size);
+        Ok(Self {
+            descriptors: part(memory, "descriptor ring", setup.descriptors, ring, 16)?,
+            driver_events: part(memory, "driver event suppression", setup.driver, 4, 4)?,
+            device_events: part(memory, "device event suppression", setup.device, 4, 4)?,
+            size,
+            features,
+            available,
+            used,
+            pushed: 0,
+            listening: true,
+        })
+    }
+
+    /// The second half of a slot: length, id and flags, in one word.
+    #[inline]
+    fn word(&self, slot: u16) -> &AtomicU64 {
+        debug_assert!(slot < self.size);
+        // SAFETY: `slot` is within the ring, which `new` has found mapped and aligned.
+        unsafe {
+            let at = self
+                .descriptors
+                .as_ptr()
+                .add(usize::from(slot) * LEN as usize + 8);
+            AtomicU64::from_ptr(at.cast())
+        }
+    }
+
+    /// What the slot holds, if the driver has made it available.
+    #[inline]
+    fn look(&self, at: Position) -> Option<Descriptor> {
+        // Acquire, and whole: the flags say whether the rest may be read, and came last.
+        let rest = u64::from_le(self.word(at.slot).load(Ordering::Acquire));
+        let flags = (rest >> 48) as u16;
+        if (flags & AVAILABLE != 0) != at.wrap || (flags & USED != 0) == at.wrap {
+            return None;
+        }
+        // SAFETY: as in `word`; the first half of the slot.
+        let address = unsafe {
+            let first = self
+                .descriptors
+                .as_ptr()
+                .add(usize::from(at.slot) * LEN as usize);
+            AtomicU64::from_ptr(first.cast())
+        };
+        let address = u64::from_le(address.load(Ordering::Relaxed));
+        Some(Descriptor::from_words(address, rest))
+    }
+
+    #[inline]
+    pub(super) fn size(&self) -> u16 {
+        self.size
+    }
+
+    #[inline]
+    pub(super) fn pop(
+        &mut self,
+        memory: &GuestMemory,
+        out: &mut Buffers,
+    ) -> Result<Option<Chain>, QueueError> {
+        let first = out.pieces.len();
+        let mut at = self.available;
+        let Some(mut descriptor) = self.look(at) else {
+            return Ok(None);
+        };
+        let mut slots = 1;
+        loop {
+            let flags = descriptor.fourth;
+            at.advance(1, self.size);
+            if flags & INDIRECT != 0 {
+                if !self.features.indirect || slots > 1 || flags & NEXT != 0 {
+                    return Err(QueueError::Indirect(descriptor.len));
+                }
+                walk_indirect(&descriptor, memory, out)?;
+                break;
+            }
+            descriptor.buffer(flags, memory, out)?;
+            if flags & NEXT == 0 {
+                break;
+            }
+            if slots == self.size {
+                return Err(QueueError::ChainTooLong(self.size));
+            }
+            slots += 1;
+            // The first slot was shown last (2.8.8), so the others are there already.
+            descriptor = self.look(at).ok_or(QueueError::DescriptorIndex {
+                index: at.slot,
+                len: self.size.into(),
+            })?;
+        }
+        self.available = at;
+        Ok(Some(Chain {
+            // The last slot of a chain names it (2.8.6).
+            id: descriptor.third,
+            slots,
+            first,
+            end: out.pieces.len(),
+        }))
+    }
+
+    #[inline]
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.available.slot, self.available.wrap)
+    }
+
+    #[inline]
+    pub(super) fn reset(&mut self, mark: Mark) {
+        self.available = Position {
+            slot: mark.0,
+            wrap: mark.1,
+        };
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, chain: &Chain, written: u32) {
+        let mut flags = match self.used.wrap {
+            true => AVAILABLE | USED,
+            false => 0,
+        };
+        if written > 0 {
+            flags |= WRITE;
+        }
+        let word = u64::from(written) | u64::from(chain.id) << 32 | u64::from(flags) << 48;
+        // Release: the buffers are written before the word that gives them back.
+        self.word(self.used.slot)
+            .store(word.to_le(), Ordering::Release);
+        self.used.advance(chain.slots, self.size);
+        self.pushed = self.pushed.saturating_add(chain.slots);
+    }
+
+    #[inline]
+    pub(super) fn publish(&mut self) -> bool {
+        let pushed = core::mem::take(&mut self.pushed);
+        if pushed == 0 {
+            return false;
+        }
+        // As for split rings: show first, then ask whether the driver sleeps.
+        fence(Ordering::SeqCst);
+        let flags = u16::from_le(self.driver_event(2).load(Ordering::Acquire)) & 3;
+        if flags != EVENTS_AT || !self.features.event_index {
+            return flags != EVENTS_OFF;
+        }
+        let word = u16::from_le(self.driver_event(0).load(Ordering::Relaxed));
+        let mut event = word & !WRAP;
+        if (word & WRAP != 0) != self.used.wrap {
+            // It was written in the round before.
+            event = event.wrapping_sub(self.size);
+        }
+        let new = self.used.slot;
+        passes(event, new, new.wrapping_sub(pushed))
+    }
+
+    #[inline]
+    fn driver_event(&self, at: usize) -> &AtomicU16 {
+        // SAFETY: four aligned bytes, found by `new`; `at` is 0 or 2.
+        unsafe { AtomicU16::from_ptr(self.driver_events.as_ptr().add(at).cast()) }
+    }
+
+    #[inline]
+    fn device_event(&self, at: usize) -> &AtomicU16 {
+        // SAFETY: four aligned bytes, found by `new`; `at` is 0 or 2.
+        unsafe { AtomicU16::from_ptr(self.device_events.as_ptr().add(at).cast()) }
+    }
+
+    pub(super) fn enable_kicks(&mut self) -> bool {
+        let how = if self.features.event_index {
+            let next = self.available.encode();
+            self.device_event(0).store(next.to_le(), Ordering::Relaxed);
+            EVENTS_AT
+        } else {
+            EVENTS_ON
+        };
+        // Release: the offset is there before the flag that makes it count.
+        self.device_event(2).store(how.to_le(), Ordering::Release);
+        self.listening = true;
+        fence(Ordering::SeqCst);
+        self.look(self.available).is_some()
+    }
+
+    #[inline]
+    pub(super) fn disable_kicks(&mut self) {
+        if self.listening {
+            self.listening = false;
+            self.device_event(2)
+                .store(EVENTS_OFF.to_le(), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn state(&self) -> QueueState {
+        QueueState::Packed {
+            available: self.available.encode(),
+            used: self.used.encode(),
+        }
+    }
+}
+
+/// The buffers in an indirect table: in a packed ring its length is their number (2.8.7).
+fn walk_indirect(
+    outer: &Descriptor,
+    memory: &GuestMemory,
+    out: &mut Buffers,
+) -> Result<(), QueueError> {
+    let table = Table::of(outer, memory)?;
+    for index in 0..table.len {
+        // Within the table by the range.
+        let Some(descriptor) = table.get(index) else {
+            break;
+        };
+        let flags = descriptor.fourth;
+        if flags & INDIRECT != 0 {
+            return Err(QueueError::Indirect(descriptor.len));
+        }
+        descriptor.buffer(flags, memory, out)?;
+    }
+    Ok(())
+}

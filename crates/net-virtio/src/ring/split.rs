@@ -1,0 +1,271 @@
+//! Split virtqueues (VIRTIO 1.3, section 2.7).
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
+
+use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table};
+use super::{Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, part, passes};
+use crate::error::{QueueError, SetupError};
+use crate::memory::GuestMemory;
+
+/// In the available ring's flags: the driver wants no interrupt.
+const NO_INTERRUPT: u16 = 1;
+/// In the used ring's flags: the device wants no kick.
+const NO_NOTIFY: u16 = 1;
+/// Bytes in front of the entries of either ring: flags and index.
+const RING_HEADER: usize = 4;
+/// Bytes of an entry of the used ring.
+const USED_ENTRY: usize = 8;
+
+/// A split ring, seen from the device.
+pub(crate) struct SplitRing {
+    descriptors: NonNull<u8>,
+    available: NonNull<u8>,
+    used: NonNull<u8>,
+    size: u16,
+    features: RingFeatures,
+    /// Chains taken, modulo 65,536.
+    next_available: u16,
+    /// What the driver's index was when last read.
+    seen_available: u16,
+    /// Chains given back, modulo 65,536; and how many of them the driver has been shown.
+    next_used: u16,
+    published: u16,
+    /// The driver has been asked to kick.
+    listening: bool,
+}
+
+// SAFETY: the pointers lead to guest memory, which no thread owns; the ring itself belongs to one.
+unsafe impl Send for SplitRing {}
+
+impl SplitRing {
+    pub(super) fn new(
+        setup: &QueueSetup,
+        features: RingFeatures,
+        memory: &GuestMemory,
+    ) -> Result<Self, SetupError> {
+        let size = setup.size;
+        if !size.is_power_of_two() || size > 0x8000 {
+            return Err(SetupError::Size(size));
+        }
+        let n = u64::from(size);
+        // With the event fields behind the rings, which are there whether negotiated or not.
+        let (available_len, used_len) = (6 + 2 * n, 6 + 8 * n);
+        let mut ring = Self {
+            descriptors: part(memory, "descriptor table", setup.descriptors, LEN * n, 16)?,
+            available: part(memory, "available ring", setup.driver, available_len, 2)?,
+            used: part(memory, "used ring", setup.device, used_len, 4)?,
+            size,
+            features,
+            next_available: 0,
+            seen_available: 0,
+            next_used: 0,
+            published: 0,
+            listening: true,
+        };
+        if let QueueState::Split { available } = setup.state {
+            ring.next_available = available;
+        }
+        ring.seen_available = ring.next_available;
+        // What was given back before stands in the ring.
+        ring.next_used = u16::from_le(ring.used_u16(2).load(Ordering::Relaxed));
+        ring.published = ring.next_used;
+        Ok(ring)
+    }
+
+    /// The 16-bit field at byte `at` of the available ring, an even number within it.
+    #[inline]
+    fn available_u16(&self, at: usize) -> &AtomicU16 {
+        // SAFETY: `new` has checked range and alignment; the owner keeps the memory mapped.
+        unsafe { AtomicU16::from_ptr(self.available.as_ptr().add(at).cast()) }
+    }
+
+    /// The 16-bit field at byte `at` of the used ring, an even number within it.
+    #[inline]
+    fn used_u16(&self, at: usize) -> &AtomicU16 {
+        // SAFETY: as in `available_u16`.
+        unsafe { AtomicU16::from_ptr(self.used.as_ptr().add(at).cast()) }
+    }
+
+    #[inline]
+    fn slot(&self, index: u16) -> usize {
+        usize::from(index & (self.size - 1))
+    }
+
+    #[inline]
+    pub(super) fn size(&self) -> u16 {
+        self.size
+    }
+
+    #[inline]
+    pub(super) fn pop(
+        &mut self,
+        memory: &GuestMemory,
+        out: &mut Buffers,
+    ) -> Result<Option<Chain>, QueueError> {
+        if self.next_available == self.seen_available && !self.look()? {
+            return Ok(None);
+        }
+        let at = RING_HEADER + 2 * self.slot(self.next_available);
+        let head = u16::from_le(self.available_u16(at).load(Ordering::Relaxed));
+        let first = out.pieces.len();
+        self.walk(head, memory, out)?;
+        self.next_available = self.next_available.wrapping_add(1);
+        Ok(Some(Chain {
+            id: head,
+            slots: 1,
+            first,
+            end: out.pieces.len(),
+        }))
+    }
+
+    /// Reads the driver's index; whether it is ahead of ours.
+    #[inline]
+    fn look(&mut self) -> Result<bool, QueueError> {
+        // Acquire: what the driver wrote before its index is read after it.
+        let available = u16::from_le(self.available_u16(2).load(Ordering::Acquire));
+        if available.wrapping_sub(self.next_available) > self.size {
+            return Err(QueueError::AvailableIndex {
+                available,
+                seen: self.next_available,
+                size: self.size,
+            });
+        }
+        self.seen_available = available;
+        Ok(available != self.next_available)
+    }
+
+    #[inline]
+    fn walk(&self, head: u16, memory: &GuestMemory, out: &mut Buffers) -> Result<(), QueueError> {
+        let mut index = head;
+        // A chain longer than the table goes round.
+        for _ in 0..self.size {
+            if index >= self.size {
+                return Err(QueueError::DescriptorIndex {
+                    index,
+                    len: self.size.into(),
+                });
+            }
+            // SAFETY: within the table, which `new` has found mapped.
+            let descriptor = unsafe {
+                Descriptor::read(
+                    self.descriptors
+                        .as_ptr()
+                        .add(usize::from(index) * LEN as usize),
+                )
+            };
+            let flags = descriptor.third;
+            if flags & INDIRECT != 0 {
+                // VIRTIO 1.3, 2.7.5.3.1: never together with a successor.
+                if !self.features.indirect || flags & NEXT != 0 {
+                    return Err(QueueError::Indirect(descriptor.len));
+                }
+                return walk_indirect(&descriptor, memory, out);
+            }
+            descriptor.buffer(flags, memory, out)?;
+            if flags & NEXT == 0 {
+                return Ok(());
+            }
+            index = descriptor.fourth;
+        }
+        Err(QueueError::ChainTooLong(self.size))
+    }
+
+    #[inline]
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.next_available, false)
+    }
+
+    #[inline]
+    pub(super) fn reset(&mut self, mark: Mark) {
+        self.next_available = mark.0;
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, chain: &Chain, written: u32) {
+        let at = RING_HEADER + USED_ENTRY * self.slot(self.next_used);
+        let field = |at: usize| {
+            // SAFETY: `new` has checked range and alignment, and entries are multiples of 4.
+            unsafe { AtomicU32::from_ptr(self.used.as_ptr().add(at).cast()) }
+        };
+        field(at).store(u32::from(chain.id).to_le(), Ordering::Relaxed);
+        field(at + 4).store(written.to_le(), Ordering::Relaxed);
+        self.next_used = self.next_used.wrapping_add(1);
+    }
+
+    #[inline]
+    pub(super) fn publish(&mut self) -> bool {
+        let (old, new) = (self.published, self.next_used);
+        if old == new {
+            return false;
+        }
+        // Release: entries and buffers are written before the index that shows them.
+        self.used_u16(2).store(new.to_le(), Ordering::Release);
+        self.published = new;
+        // Between showing what is there and asking whether the driver sleeps, nothing may change
+        // places: it does the same in the other order (2.7.10).
+        fence(Ordering::SeqCst);
+        if self.features.event_index {
+            let at = RING_HEADER + 2 * usize::from(self.size);
+            let event = u16::from_le(self.available_u16(at).load(Ordering::Relaxed));
+            passes(event, new, old)
+        } else {
+            u16::from_le(self.available_u16(0).load(Ordering::Relaxed)) & NO_INTERRUPT == 0
+        }
+    }
+
+    pub(super) fn enable_kicks(&mut self) -> bool {
+        if self.features.event_index {
+            let at = RING_HEADER + USED_ENTRY * usize::from(self.size);
+            let next = self.next_available;
+            self.used_u16(at).store(next.to_le(), Ordering::Relaxed);
+        } else {
+            self.used_u16(0).store(0, Ordering::Relaxed);
+        }
+        self.listening = true;
+        // As in `publish`: the wish is visible before the last look.
+        fence(Ordering::SeqCst);
+        u16::from_le(self.available_u16(2).load(Ordering::Acquire)) != self.next_available
+    }
+
+    #[inline]
+    pub(super) fn disable_kicks(&mut self) {
+        // With event indices the wish of last time has been passed and is silent by itself.
+        if self.listening && !self.features.event_index {
+            self.listening = false;
+            self.used_u16(0).store(NO_NOTIFY.to_le(), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn state(&self) -> QueueState {
+        QueueState::Split {
+            available: self.next_available,
+        }
+    }
+}
+
+/// The chain in an indirect table.
+fn walk_indirect(
+    outer: &Descriptor,
+    memory: &GuestMemory,
+    out: &mut Buffers,
+) -> Result<(), QueueError> {
+    let table = Table::of(outer, memory)?;
+    let mut index = 0;
+    for _ in 0..table.len {
+        let descriptor = table.get(index.into()).ok_or(QueueError::DescriptorIndex {
+            index,
+            len: table.len,
+        })?;
+        let flags = descriptor.third;
+        if flags & INDIRECT != 0 {
+            return Err(QueueError::Indirect(descriptor.len));
+        }
+        descriptor.buffer(flags, memory, out)?;
+        if flags & NEXT == 0 {
+            return Ok(());
+        }
+        index = descriptor.fourth;
+    }
+    Err(QueueError::ChainTooLong(table.len as u16))
+}

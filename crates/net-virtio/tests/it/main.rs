@@ -1,0 +1,10 @@
+//! Devices against a driver that keeps the rules, and against one that does not.
+
+#![allow(clippy::unwrap_used)] // A test that cannot go on shall stop.
+
+mod control;
+mod guest;
+mod hostile;
+mod offloads;
+mod queues;
+mod traffic;

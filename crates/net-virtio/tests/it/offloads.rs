@@ -1,0 +1,95 @@
+//! What a driver has not agreed to is made up for at this edge.
+
+use net_backend::{NetworkBackend, Offloads, TxFrame};
+use net_datapath::{IoSegment, VirtioNetHdr};
+use net_virtio::{DeviceConfig, VirtioNet};
+
+use crate::guest::{Guest, Shape};
+
+/// A TCP/IPv4 super-frame with `payload` bytes and a partial checksum.
+fn super_frame(payload: usize) -> (VirtioNetHdr, Vec<u8>) {
+    let mut frame = vec![0; 54 + payload];
+    for (at, byte) in frame[54..].iter_mut().enumerate() {
+        *byte = (at / 7) as u8;
+    }
+    frame[12..14].copy_from_slice(&[8, 0]);
+    frame[14..24].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6]);
+    frame[16..18].copy_from_slice(&((40 + payload) as u16).to_be_bytes());
+    frame[26..34].copy_from_slice(&[10, 0, 2, 2, 10, 0, 2, 3]);
+    frame[46] = 0x50;
+    frame[47] = 0x18;
+    let header = VirtioNetHdr {
+        flags: VirtioNetHdr::NEEDS_CSUM,
+        gso_type: VirtioNetHdr::GSO_TCPV4,
+        hdr_len: 54,
+        gso_size: 1448,
+        csum_start: 34,
+        csum_offset: 16,
+        num_buffers: 0,
+    };
+    (header, frame)
+}
+
+fn deliver(device: &mut VirtioNet, header: VirtioNetHdr, frame: &[u8]) -> usize {
+    let segments = [IoSegment::from(frame)];
+    let segments = &segments[..];
+    device.transmit(&[TxFrame { header, segments }]).unwrap()
+}
+
+#[test]
+fn a_guest_with_offloads_gets_the_super_frame() {
+    let mut guest = Guest::new(Shape {
+        receive: 66_000,
+        ..Shape::default()
+    });
+    let mut device = guest.device_with(Offloads::ALL);
+    let (header, frame) = super_frame(40_000);
+    assert_eq!(deliver(&mut device, header, &frame), 1);
+    assert_eq!(guest.recv(), Some((header, frame)));
+}
+
+#[test]
+fn a_guest_without_gets_segments_complete_and_in_order() {
+    for (size, segments) in [(256, 28), (16, 16)] {
+        let mut guest = Guest::new(Shape {
+            offloads: 0,
+            size,
+            ..Shape::default()
+        });
+        let mut device = guest.device_with(Offloads::ALL);
+        let (header, frame) = super_frame(40_000);
+        assert_eq!(deliver(&mut device, header, &frame), 1);
+        let mut payload = Vec::new();
+        for n in 0..segments {
+            let (header, segment) = guest.recv().unwrap_or_else(|| panic!("segment {n}"));
+            assert_eq!(header, VirtioNetHdr::PLAIN);
+            assert!(segment.len() <= 1514);
+            let mut sum = 6 + (segment.len() as u32 - 34);
+            for pair in segment[26..].chunks(2) {
+                sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+            }
+            let folded = (sum & 0xffff) + (sum >> 16);
+            assert_eq!((folded & 0xffff) + (folded >> 16), 0xffff, "TCP checksum");
+            payload.extend_from_slice(&segment[54..]);
+        }
+        assert!(guest.recv().is_none());
+        // The short ring got what it could hold, from the front.
+        assert_eq!(payload, frame[54..54 + payload.len()]);
+        assert_eq!(payload.len() == 40_000, size == 256);
+    }
+}
+
+#[test]
+fn what_the_holder_does_not_carry_is_not_offered() {
+    let mut device = VirtioNet::new(DeviceConfig::default());
+    device.set_offloads(Offloads::ALL).unwrap();
+    let before = device.features();
+    device.set_offloads(Offloads::NONE).unwrap();
+    let after = device.features();
+    assert_ne!(before, after);
+    assert_eq!(after & net_virtio::features::CSUM, 0);
+    assert_eq!(after & net_virtio::features::GUEST_TSO4, 0);
+    let (header, frame) = super_frame(3000);
+    assert_eq!(deliver(&mut device, header, &frame), 1);
+    assert_eq!(device.statistics().tx_invalid, 1);
+}
