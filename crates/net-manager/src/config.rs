@@ -9,6 +9,7 @@ use net_usernet::Protocol;
 use crate::addresses::Reservation;
 use crate::engine::Engine;
 use crate::error::ManagerError;
+use crate::uplink::UplinkConfig;
 
 /// How a network meets the world.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -165,6 +166,8 @@ pub struct NetworkConfig {
     /// What to take where the mode or the engine cannot be had: [`Engine::User`], which is NAT
     /// without privileges. Absent, the network does not start, and the error says why.
     pub fallback: Option<Engine>,
+    /// With [`Engine::Fast`], the interface that packets leave by and its addresses.
+    pub uplink: Option<UplinkConfig>,
     /// A bridge of the host that exists, to join in place of one of our own.
     pub bridge: Option<String>,
     /// In bridge mode, a physical interface to make a port of the bridge: its addresses and routes
@@ -199,6 +202,7 @@ impl Default for NetworkConfig {
             gateway: true,
             engine: Engine::default(),
             fallback: None,
+            uplink: None,
             bridge: None,
             take_over: None,
             isolated: false,

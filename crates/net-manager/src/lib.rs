@@ -11,6 +11,7 @@
 //! | [`NetworkConfig`], [`NetConfig`] | every setting, and the short form |
 //! | [`control`] | the socket by which a running network is asked and changed |
 //! | [`PublishedPort`] | `[ADDR:]PORT:GUESTPORT[/tcp\|/udp]` |
+//! | [`UplinkConfig`], [`UplinkDevice`] | the interface and the address of the fast engine |
 //! | [`mac_for`] | stable hardware addresses for guests that bring none |
 //!
 //! ```
@@ -34,6 +35,7 @@ mod handed_over;
 mod mac;
 mod manager;
 mod resolv;
+mod uplink;
 mod worker;
 
 pub use addresses::{GuestKey, Reservation};
@@ -45,6 +47,8 @@ pub use manager::NetworkManager;
 pub use net_backend::NetworkBackend;
 pub use net_usernet::{Protocol, probe_ping_sockets};
 pub use resolv::host_resolvers;
+pub use uplink::{UplinkConfig, UplinkDevice};
 pub use worker::{
     AttachOptions, AttachmentId, AttachmentInfo, ForwardId, PortStatistics, PublishedAs, Status,
+    UplinkDrops, UplinkStatus,
 };

@@ -148,6 +148,33 @@ impl Worker {
         }
     }
 
+    /// Makes a port of the uplink's interface, if it is there and has none.
+    pub(super) fn attach_uplink(&mut self, now: Duration) -> Result<(), ManagerError> {
+        let Some(packets) = self.core.uplink.packets() else {
+            return Ok(());
+        };
+        let Some((backend, mtu)) = packets.reopen(now) else {
+            return Ok(());
+        };
+        let name = format!("uplink {}", packets.device_name());
+        // Should the port not come about, the interface is looked for again.
+        packets.detached(now);
+        let id = self
+            .core
+            .ports
+            .add(backend, name, None, self.poll.registry())?;
+        if let Some(port) = self.core.ports.get_mut(id) {
+            port.mtu = mtu;
+        }
+        self.core.with_uplink(now, |uplink, links| {
+            if let Some(packets) = uplink.packets() {
+                packets.attached(id, links);
+            }
+        });
+        self.want_read(id);
+        Ok(())
+    }
+
     /// Makes a port of a back end that belongs to an attachment.
     fn add_port(
         &mut self,
@@ -185,6 +212,14 @@ impl Worker {
         let Some(port) = self.core.ports.get_mut(id) else {
             return;
         };
+        if self.core.uplink.is_device(id) {
+            log::warn!("{}: {err}; looking for it once a second", port.name);
+            self.core.ports.remove(id, self.poll.registry());
+            if let Some(packets) = self.core.uplink.packets() {
+                packets.detached(now);
+            }
+            return;
+        }
         let ends =
             port.listener.is_some() || !port.backend.as_ref().is_some_and(|b| b.reattaches());
         let then = if ends { "" } else { "; waiting for a new peer" };

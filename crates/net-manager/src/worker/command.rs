@@ -7,7 +7,7 @@ use std::time::Duration;
 use net_backend::NetworkBackend;
 use net_usernet::Forward;
 
-use super::{Listener, PortStatistics, Worker};
+use super::{Listener, PortStatistics, UplinkStatus, Worker};
 use crate::config::PublishedPort;
 use crate::error::ManagerError;
 
@@ -108,6 +108,8 @@ pub struct Status {
     pub attachments: Vec<AttachmentInfo>,
     /// Every connected port by name, with its counters.
     pub ports: Vec<(String, PortStatistics)>,
+    /// The interface that packets leave by, with [`crate::Engine::Fast`].
+    pub uplink: Option<UplinkStatus>,
 }
 
 impl Worker {
@@ -189,6 +191,7 @@ impl Worker {
                 .iter()
                 .map(|(_, port)| (port.name.clone(), port.statistics))
                 .collect(),
+            uplink: self.core.uplink.status(),
         }
     }
 }

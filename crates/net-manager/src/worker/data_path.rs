@@ -10,6 +10,15 @@ use super::links::Links;
 use super::ports::{GATEWAY, PortId, Ports};
 use super::uplink::Uplink;
 
+/// Where frames go that are carried on without a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// To another guest.
+    Port(PortId),
+    /// Out, translated.
+    Uplink,
+}
+
 /// Everything a packet touches.
 pub(super) struct Core {
     pub(super) ports: Ports,
@@ -49,50 +58,93 @@ impl Core {
             port.statistics.sent_bytes +=
                 frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
         }
-        let mut run: Option<(PortId, usize)> = None;
+        if self.uplink.is_device(from) {
+            return self.with_uplink(now, |uplink, links| {
+                if let Some(packets) = uplink.packets() {
+                    packets.inbound(frames, links);
+                }
+            });
+        }
+        let mut run: Option<(Next, usize)> = None;
         for n in 0..frames.len() {
             let frame = &frames[n];
             self.ports.capture(&frame.frame_segments());
             let verdict = self
                 .switch
                 .forward(from, frame.dst_mac(), frame.src_mac(), now);
-            let to = match verdict {
-                Verdict::To(port) if port != GATEWAY => Some(port),
-                _ => None,
-            };
-            if let Some((port, start)) = run
-                && to != Some(port)
-            {
-                self.ports.forward(port, &frames[start..n]);
+            // A copy must not overtake what was sent to the same port before it.
+            if let (Verdict::Flood, Some((next, start))) = (verdict, run) {
+                self.send_run(from, next, &mut frames[start..n], now);
                 run = None;
             }
-            match (verdict, to) {
-                (_, Some(port)) => run = run.or(Some((port, n))),
-                (Verdict::To(_), None) => self.hand_to_gateway(from, &frames[n], now),
-                (Verdict::Flood, None) => {
-                    let targets: Vec<PortId> = self.switch.flood_targets(from).collect();
-                    for port in targets {
-                        if port == GATEWAY {
-                            self.hand_to_gateway(from, &frames[n], now);
-                        } else {
-                            self.ports.copy(port, &frames[n]);
-                        }
-                    }
-                }
+            let next = match verdict {
+                Verdict::To(GATEWAY) => self.hand_to_gateway(from, &frames[n], now),
+                Verdict::To(port) => Some(Next::Port(port)),
+                Verdict::Flood => self.flood(from, &frames[n], now),
                 // Counted by the switch.
-                _ => {}
+                _ => None,
+            };
+            if let Some((before, start)) = run
+                && next != Some(before)
+            {
+                self.send_run(from, before, &mut frames[start..n], now);
+                run = None;
             }
+            run = run.or(next.map(|next| (next, n)));
         }
-        if let Some((port, start)) = run {
-            self.ports.forward(port, &frames[start..]);
+        if let Some((next, start)) = run {
+            self.send_run(from, next, &mut frames[start..], now);
         }
     }
 
-    fn hand_to_gateway(&mut self, from: PortId, frame: &ZeroCopyPacket<'_>, now: Duration) {
-        let verdict = self.gateway.ingress(from, frame, now, &mut self.outputs);
-        if verdict == GatewayVerdict::Uplink {
-            self.with_uplink(now, |uplink, links| uplink.ingress(from, frame, now, links));
+    /// Sends neighbouring frames that go the same way.
+    fn send_run(
+        &mut self,
+        from: PortId,
+        next: Next,
+        frames: &mut [ZeroCopyPacket<'_>],
+        now: Duration,
+    ) {
+        match next {
+            Next::Port(port) => self.ports.forward(port, frames),
+            Next::Uplink => self.with_uplink(now, |uplink, links| {
+                if let Some(packets) = uplink.packets() {
+                    packets.outbound(from, frames, links);
+                }
+            }),
         }
+    }
+
+    /// Copies a frame to every other port; says whether it goes on to the uplink, too.
+    fn flood(&mut self, from: PortId, frame: &ZeroCopyPacket<'_>, now: Duration) -> Option<Next> {
+        let targets: Vec<PortId> = self.switch.flood_targets(from).collect();
+        let mut next = None;
+        for port in targets {
+            if port == GATEWAY {
+                next = self.hand_to_gateway(from, frame, now);
+            } else {
+                self.ports.copy(port, frame);
+            }
+        }
+        next
+    }
+
+    /// Lets the gateway take a frame; says where it goes if that carries it on as it is.
+    fn hand_to_gateway(
+        &mut self,
+        from: PortId,
+        frame: &ZeroCopyPacket<'_>,
+        now: Duration,
+    ) -> Option<Next> {
+        let verdict = self.gateway.ingress(from, frame, now, &mut self.outputs);
+        if verdict != GatewayVerdict::Uplink {
+            return None;
+        }
+        if self.uplink.carries(frame) {
+            return Some(Next::Uplink);
+        }
+        self.with_uplink(now, |uplink, links| uplink.ingress(from, frame, now, links));
+        None
     }
 
     /// Sends a frame that the gateway built.
@@ -117,7 +169,7 @@ impl Core {
 
     /// Forgets the guest behind a port: its flows end, its addresses are free to move.
     pub(super) fn guest_gone(&mut self, port: PortId, now: Duration) {
-        self.uplink.guest_gone(port);
+        self.uplink.guest_gone(port, &self.gateway);
         self.gateway.port_closed(port, now, &mut self.outputs);
         self.switch.forget_port(port);
     }

@@ -7,6 +7,7 @@
 mod attach;
 mod command;
 mod data_path;
+mod fast;
 mod links;
 mod listener;
 mod pcap;
@@ -15,6 +16,7 @@ mod ports;
 mod token;
 mod uplink;
 
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,7 @@ pub use self::command::{
     AttachOptions, AttachmentId, AttachmentInfo, ForwardId, PublishedAs, Status,
 };
 use self::data_path::Core;
+pub use self::fast::{UplinkDrops, UplinkStatus};
 pub(crate) use self::listener::Listener;
 use self::pcap::Capture;
 pub use self::port::PortStatistics;
@@ -71,10 +74,10 @@ impl Worker {
             Waker::new(poll.registry(), token::WAKER).map_err(host("make an event queue"))?;
         let registry = |what| poll.registry().try_clone().map_err(host(what));
 
-        let mut seed = [0; 32];
+        let mut seed = [0; 48];
         getrandom::fill(&mut seed)
             .map_err(|err| host("read random bytes")(std::io::Error::other(err)))?;
-        let (dns_seed, relay_seed) = split_seed(&seed);
+        let [dns_seed, relay_seed, translator_seed] = split_seed(&seed);
 
         let mut resolvers = None;
         let mut gateway_config = net_gateway::Config::new(config.subnet)?;
@@ -95,7 +98,7 @@ impl Worker {
         let uplink = Uplink::new(
             config,
             gateway.config().ip,
-            relay_seed,
+            [relay_seed, translator_seed],
             registry("make an event queue")?,
         )?;
 
@@ -124,7 +127,7 @@ impl Worker {
             outputs: Vec::new(),
         };
         let dns = DnsIo::new(registry("make an event queue")?, token::DNS_BASE);
-        let worker = Self {
+        let mut worker = Self {
             core,
             dns,
             resolvers,
@@ -136,6 +139,7 @@ impl Worker {
             pending: Vec::new(),
             epoch: Instant::now(),
         };
+        worker.attach_uplink(Duration::ZERO)?;
         Ok((worker, waker))
     }
 
@@ -191,7 +195,7 @@ impl Worker {
     }
 
     /// How long to sleep.
-    fn timeout(&self, now: Duration) -> Option<Duration> {
+    fn timeout(&mut self, now: Duration) -> Option<Duration> {
         if !self.pending.is_empty() || self.core.ports.has_dirty() {
             return Some(Duration::ZERO);
         }
@@ -204,6 +208,10 @@ impl Worker {
             self.core.uplink.next_deadline(),
             self.core.gateway.next_deadline(),
             self.dns.next_deadline(),
+            self.core
+                .uplink
+                .packets()
+                .and_then(|packets| packets.reopen_at()),
         ];
         let next = backends.chain(engines.into_iter().flatten()).min()?;
         Some(next.saturating_sub(now))
@@ -243,6 +251,9 @@ impl Worker {
     }
 
     fn deadlines(&mut self, now: Duration) {
+        if let Err(err) = self.attach_uplink(now) {
+            log::warn!("{err}");
+        }
         if self.core.uplink.next_deadline().is_some_and(|at| at <= now) {
             self.core
                 .with_uplink(now, |uplink, links| uplink.on_deadline(now, links));
@@ -305,6 +316,11 @@ impl Worker {
                     }
                 }
             }
+            self.core.with_uplink(now, |uplink, links| {
+                if let Some(packets) = uplink.packets() {
+                    packets.resume_inward(links);
+                }
+            });
             self.core.ports.flush(&mut ready);
             for id in ready.drain(..) {
                 self.core
@@ -342,9 +358,10 @@ impl Worker {
 }
 
 /// Cuts the random seed into what each engine gets.
-fn split_seed(seed: &[u8; 32]) -> ([u8; 16], [u8; 16]) {
-    let (mut dns, mut relay) = ([0; 16], [0; 16]);
-    dns.copy_from_slice(&seed[..16]);
-    relay.copy_from_slice(&seed[16..]);
-    (dns, relay)
+fn split_seed(seed: &[u8; 48]) -> [[u8; 16]; 3] {
+    let mut parts = [[0; 16]; 3];
+    for (part, bytes) in parts.iter_mut().zip(seed.chunks_exact(16)) {
+        part.copy_from_slice(bytes);
+    }
+    parts
 }

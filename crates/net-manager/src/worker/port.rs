@@ -56,6 +56,8 @@ pub(super) struct Port {
     pub(super) backend: Option<Box<dyn NetworkBackend>>,
     pub(super) capabilities: Capabilities,
     pub(super) name: String,
+    /// Largest IP packet of its link, in bytes.
+    pub(super) mtu: u16,
     /// The listener that made it, for connections.
     pub(super) listener: Option<ListenerId>,
     pub(super) statistics: PortStatistics,
@@ -76,11 +78,13 @@ impl Port {
         backend: Box<dyn NetworkBackend>,
         name: String,
         listener: Option<ListenerId>,
+        mtu: u16,
     ) -> Self {
         Self {
             capabilities: backend.capabilities(),
             backend: Some(backend),
             name,
+            mtu,
             listener,
             statistics: PortStatistics::default(),
             dirty: false,

@@ -92,7 +92,7 @@ impl Ports {
                 )
                 .map_err(|err| BackendError::host("register a port for events", &err))?;
         }
-        entry.insert(Port::new(backend, name, listener));
+        entry.insert(Port::new(backend, name, listener, self.mtu));
         Ok(id)
     }
 
@@ -138,9 +138,14 @@ impl Ports {
         }
     }
 
-    /// Queues a frame for a port, cut or completed where the port cannot take it as it is.
+    /// Queues a frame for a guest's port, cut or completed where the port cannot take it as it is.
     pub(super) fn send(&mut self, id: PortId, header: VirtioNetHdr, frame: PacketBuf) {
         self.capture(&[IoSegment::from(&frame[..])]);
+        self.queue(id, header, frame);
+    }
+
+    /// As [`Self::send`], for a port outside of what is captured.
+    pub(super) fn queue(&mut self, id: PortId, header: VirtioNetHdr, frame: PacketBuf) {
         let Some(port) = self.get(id) else { return };
         if port.capabilities.offloads.allow_tx(&header) {
             self.enqueue(id, header, frame);
@@ -152,26 +157,31 @@ impl Ports {
     /// Queues a copy of a lent frame for a port, cut or completed where it must be.
     pub(super) fn copy(&mut self, id: PortId, packet: &ZeroCopyPacket<'_>) {
         let Some(port) = self.get(id) else { return };
-        let as_it_is = port.capabilities.offloads.allow_tx(packet.vnet());
-        self.capture(&packet.frame_segments());
-        if !as_it_is {
+        if !port.capabilities.offloads.allow_tx(packet.vnet()) {
             return self.cut(id, packet);
         }
-        let Some(mut frame) = self.buffer(packet.len()) else {
-            return self.count(id, |statistics| &mut statistics.pool_drops);
-        };
-        if let Some(room) = frame.spare_mut().get_mut(..packet.len()) {
-            packet.copy_range(0, room);
-        }
-        if frame.set_len(packet.len()).is_some() {
-            self.enqueue(id, *packet.vnet(), frame);
+        match self.duplicate(packet) {
+            Some(frame) => self.enqueue(id, *packet.vnet(), frame),
+            None => self.count(id, |statistics| &mut statistics.pool_drops),
         }
     }
 
-    /// Makes finished frames of the network's MTU of a packet that a port cannot take as it is.
+    /// A copy of a lent frame; `None` where no buffer is free.
+    pub(super) fn duplicate(&self, packet: &ZeroCopyPacket<'_>) -> Option<PacketBuf> {
+        let mut frame = self.buffer(packet.len())?;
+        if let Some(room) = frame.spare_mut().get_mut(..packet.len()) {
+            packet.copy_range(0, room);
+        }
+        frame.set_len(packet.len())?;
+        Some(frame)
+    }
+
+    /// Makes finished frames of the port's MTU of a packet that it cannot take as it is.
     fn cut(&mut self, id: PortId, packet: &ZeroCopyPacket<'_>) {
-        let Ok(mut segmenter) = Segmenter::new(packet, usize::from(self.mtu), Checksums::Complete)
-        else {
+        let Some(mtu) = self.get(id).map(|port| usize::from(port.mtu)) else {
+            return;
+        };
+        let Ok(mut segmenter) = Segmenter::new(packet, mtu, Checksums::Complete) else {
             return self.count(id, |statistics| &mut statistics.offload_drops);
         };
         while let Some(len) = segmenter.next_len() {
@@ -240,8 +250,8 @@ impl Ports {
     }
 
     fn enqueue(&mut self, id: PortId, header: VirtioNetHdr, frame: PacketBuf) {
-        let largest = usize::from(self.mtu) + ethernet::HEADER_LEN + ethernet::VLAN_TAG_LEN;
         let Some(port) = self.get_mut(id) else { return };
+        let largest = usize::from(port.mtu) + ethernet::HEADER_LEN + ethernet::VLAN_TAG_LEN;
         if !header.is_gso() && frame.len() > largest {
             port.statistics.oversize_drops += 1;
             return;

@@ -1,7 +1,8 @@
 //! The way out of a network: where a packet goes that no guest and no service of the gateway takes.
 //!
 //! The relay of `net-usernet` is always there: whatever the way out, the gateway's own TCP services
-//! are connections that it accepts. What else a guest sends goes the [`Way`] the network has.
+//! are connections that it accepts, and ports published on the host's loopback are its sockets. What
+//! else a guest sends goes the [`Way`] the network has.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,21 +11,32 @@ use std::time::Duration;
 use mio::Registry;
 use mio::event::Event;
 use net_datapath::packet::ZeroCopyPacket;
+use net_gateway::Gateway;
 use net_usernet::{Forward, ServiceConnection, UserNet};
 
 use super::command::ForwardId;
+use super::fast::{self, PacketUplink, Published, UplinkStatus};
 use super::links::Links;
 use super::ports::PortId;
 use super::token;
 use crate::config::{NetworkConfig, NetworkMode};
+use crate::engine::Engine;
 use crate::error::ManagerError;
 
 /// How packets leave the network.
 enum Way {
     /// By the host's sockets.
     Relay,
+    /// Translated, by an interface.
+    Packets(Box<PacketUplink>),
     /// Not at all.
     None,
+}
+
+/// A published port in force.
+enum Opened {
+    Socket(net_usernet::ForwardId),
+    Translated(Published),
 }
 
 /// The way out.
@@ -32,7 +44,7 @@ pub(super) struct Uplink {
     relay: UserNet,
     way: Way,
     gateway: Ipv4Addr,
-    forwards: BTreeMap<ForwardId, net_usernet::ForwardId>,
+    forwards: BTreeMap<ForwardId, Opened>,
     next_forward: u64,
 }
 
@@ -40,13 +52,14 @@ impl Uplink {
     /// The way out that `config` asks for. All tokens from [`token::USERNET_BASE`] on are its own.
     ///
     /// # Errors
-    /// What the host refuses while it is set up.
+    /// What the host refuses while it is set up, and what in the configuration cannot work.
     pub(super) fn new(
         config: &NetworkConfig,
         gateway: Ipv4Addr,
-        seed: [u8; 16],
+        seeds: [[u8; 16]; 2],
         registry: Registry,
     ) -> Result<Self, ManagerError> {
+        let [seed, translator_seed] = seeds;
         let subnet = net_usernet::Subnet {
             addr: config.subnet.network(),
             prefix: config.subnet.prefix(),
@@ -58,14 +71,42 @@ impl Uplink {
         relay.add_tcp_service((gateway, 53).into());
         Ok(Self {
             relay,
-            way: match config.mode {
-                NetworkMode::Nat => Way::Relay,
-                NetworkMode::Bridge | NetworkMode::HostOnly => Way::None,
+            way: match (config.mode, config.engine) {
+                (NetworkMode::Nat, Engine::Fast) => {
+                    let uplink =
+                        PacketUplink::new(config, gateway, translator_seed, Box::new(fast::open))?;
+                    Way::Packets(Box::new(uplink))
+                }
+                (NetworkMode::Nat, _) => Way::Relay,
+                (NetworkMode::Bridge | NetworkMode::HostOnly, _) => Way::None,
             },
             gateway,
             forwards: BTreeMap::new(),
             next_forward: 0,
         })
+    }
+
+    /// The uplink that carries packets, if that is the way.
+    pub(super) fn packets(&mut self) -> Option<&mut PacketUplink> {
+        match &mut self.way {
+            Way::Packets(packets) => Some(packets),
+            Way::Relay | Way::None => None,
+        }
+    }
+
+    /// Whether a port is the interface that packets leave by.
+    pub(super) fn is_device(&self, port: PortId) -> bool {
+        matches!(&self.way, Way::Packets(packets) if packets.device().port() == Some(port))
+    }
+
+    /// Whether a packet that the gateway does not keep is for [`PacketUplink::outbound`]; else it is
+    /// for [`Self::ingress`].
+    pub(super) fn carries(&self, packet: &ZeroCopyPacket<'_>) -> bool {
+        matches!(self.way, Way::Packets(_)) && !self.is_for_gateway(packet)
+    }
+
+    fn is_for_gateway(&self, packet: &ZeroCopyPacket<'_>) -> bool {
+        packet.ip_dst() == Some(IpAddr::V4(self.gateway))
     }
 
     /// Takes a packet that the gateway does not keep.
@@ -76,10 +117,8 @@ impl Uplink {
         now: Duration,
         links: &mut Links<'_>,
     ) {
-        let for_gateway = packet.ip_dst() == Some(IpAddr::V4(self.gateway));
-        match self.way {
-            Way::None if !for_gateway => {}
-            _ => self.relay.ingress(from, packet, now, links),
+        if matches!(self.way, Way::Relay) || self.is_for_gateway(packet) {
+            self.relay.ingress(from, packet, now, links);
         }
     }
 
@@ -90,12 +129,24 @@ impl Uplink {
 
     /// When [`Self::on_deadline`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.relay.next_deadline()
+        let packets = match &self.way {
+            Way::Packets(packets) => packets.next_deadline(),
+            Way::Relay | Way::None => None,
+        };
+        [self.relay.next_deadline(), packets]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due.
     pub(super) fn on_deadline(&mut self, now: Duration, links: &mut Links<'_>) {
-        self.relay.on_deadline(now, links);
+        if self.relay.next_deadline().is_some_and(|at| at <= now) {
+            self.relay.on_deadline(now, links);
+        }
+        if let Some(packets) = self.packets() {
+            packets.on_deadline(links);
+        }
     }
 
     /// The guest at `port` takes packets again.
@@ -103,9 +154,12 @@ impl Uplink {
         self.relay.guest_writable(port, now, links);
     }
 
-    /// Ends the flows of the guest at `port`.
-    pub(super) fn guest_gone(&mut self, port: PortId) {
+    /// Ends the flows of the guest at `port`, whose addresses `gateway` still knows.
+    pub(super) fn guest_gone(&mut self, port: PortId, gateway: &Gateway) {
         self.relay.guest_gone(port);
+        if let Some(packets) = self.packets() {
+            packets.guest_gone(port, gateway);
+        }
     }
 
     /// The oldest connection to a service of the gateway that has not been taken yet.
@@ -116,23 +170,46 @@ impl Uplink {
     /// Makes a port lead to a guest; gives its name back, and where it is published.
     ///
     /// # Errors
-    /// [`ManagerError::Publish`] where the host refuses.
+    /// [`ManagerError::Publish`] where the host refuses, [`ManagerError::NotOutside`].
     pub(super) fn publish(
         &mut self,
         forward: Forward,
     ) -> Result<(ForwardId, SocketAddr), ManagerError> {
-        let bind = forward.bind;
-        let opened = self.relay.publish(forward)?;
+        let (opened, address) = match &mut self.way {
+            Way::Packets(packets) if !forward.bind.ip().is_loopback() => {
+                let (published, address) = packets.publish(&forward)?;
+                (Opened::Translated(published), address)
+            }
+            _ => {
+                let id = self.relay.publish(forward)?;
+                let address = self.relay.forward_addr(id).unwrap_or(forward.bind);
+                (Opened::Socket(id), address)
+            }
+        };
         let id = ForwardId(self.next_forward);
         self.next_forward += 1;
         self.forwards.insert(id, opened);
-        Ok((id, self.relay.forward_addr(opened).unwrap_or(bind)))
+        Ok((id, address))
     }
 
     /// Takes a published port back; its connections live on.
     pub(super) fn unpublish(&mut self, id: ForwardId) {
-        if let Some(opened) = self.forwards.remove(&id) {
-            self.relay.unpublish(opened);
+        match (self.forwards.remove(&id), &mut self.way) {
+            (Some(Opened::Socket(id)), _) => {
+                self.relay.unpublish(id);
+            }
+            (Some(Opened::Translated(published)), Way::Packets(packets)) => {
+                packets.unpublish(published);
+            }
+            _ => {}
+        }
+    }
+
+    /// What is known of the uplink that carries packets.
+    pub(super) fn status(&self) -> Option<UplinkStatus> {
+        match &self.way {
+            Way::Packets(packets) => Some(packets.status()),
+            Way::Relay | Way::None => None,
         }
     }
 }

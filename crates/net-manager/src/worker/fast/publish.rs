@@ -1,0 +1,101 @@
+//! Published ports: forwards of the translator, added and removed while it works.
+
+use std::net::{IpAddr, SocketAddr};
+
+use net_nat::{Endpoint, ForwardError};
+use net_usernet::{Forward, Protocol, PublishError};
+use net_wire::ip_proto;
+
+use super::PacketUplink;
+use crate::error::ManagerError;
+
+/// Ports that are tried when any will do: the dynamic ones (RFC 6335, section 6).
+const DYNAMIC: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+
+/// A forward of the translator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::worker) struct Published {
+    protocol: u8,
+    port: u16,
+}
+
+impl PacketUplink {
+    /// Makes a port of the outside address lead to a guest, which sees its clients' own addresses.
+    ///
+    /// # Errors
+    /// [`ManagerError::NotOutside`] for any other address of the host, [`ManagerError::Publish`]
+    /// where the port is taken.
+    pub(in crate::worker) fn publish(
+        &mut self,
+        forward: &Forward,
+    ) -> Result<(Published, SocketAddr), ManagerError> {
+        let Forward {
+            protocol,
+            bind,
+            guest,
+        } = *forward;
+        let outside = IpAddr::V4(self.config.outside.ip());
+        if bind.ip() != outside && !bind.ip().is_unspecified() {
+            return Err(ManagerError::NotOutside {
+                bind,
+                outside: self.config.outside.ip(),
+            });
+        }
+        if guest.ip() == IpAddr::V4(self.gateway) {
+            return Err(bad_guest(forward));
+        }
+        let number = match protocol {
+            Protocol::Tcp => ip_proto::TCP,
+            Protocol::Udp => ip_proto::UDP,
+        };
+        let candidates = match bind.port() {
+            0 => DYNAMIC,
+            port => port..=port,
+        };
+        for port in candidates {
+            let added = self.nat.add_forward(net_nat::Forward {
+                protocol: number,
+                outside: Endpoint::new(outside, port),
+                inside: Endpoint::new(guest.ip(), guest.port()),
+            });
+            match added {
+                Ok(()) => {
+                    let published = Published {
+                        protocol: number,
+                        port,
+                    };
+                    return Ok((published, SocketAddr::new(outside, port)));
+                }
+                Err(ForwardError::PortInUse) => {}
+                Err(ForwardError::NotInside | ForwardError::Family | ForwardError::Ports) => {
+                    return Err(bad_guest(forward));
+                }
+                Err(err) => return Err(ManagerError::Translator(err.to_string())),
+            }
+        }
+        Err(PublishError::PortTaken { protocol, bind }.into())
+    }
+
+    /// Takes a published port back; its connections live on.
+    pub(in crate::worker) fn unpublish(&mut self, published: Published) {
+        let outside = IpAddr::V4(self.config.outside.ip());
+        let endpoint = Endpoint::new(outside, published.port);
+        if let Err(err) = self.nat.remove_forward(published.protocol, endpoint) {
+            log::error!("published port {}: {err}", published.port);
+        }
+    }
+}
+
+fn bad_guest(forward: &Forward) -> ManagerError {
+    let Forward {
+        protocol,
+        bind,
+        guest,
+    } = *forward;
+    PublishError::BadGuest {
+        protocol,
+        bind,
+        guest,
+    }
+    .into()
+}

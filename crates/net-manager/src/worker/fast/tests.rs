@@ -1,0 +1,1 @@
+//! The router over pairs in memory, in simulated time.
