@@ -38,7 +38,9 @@ impl<A: Address> Contacts<A> {
         })
     }
 
-    fn hash(keys: &Keys, mapping: u32, remote: A) -> u64 {
+    /// What the entry of a mapping and an address is found by.
+    #[inline]
+    pub(crate) fn hash(keys: &Keys, mapping: u32, remote: A) -> u64 {
         let (low, high) = (mapping as u16, (mapping >> 16) as u16);
         keys.flow(
             KIND,
@@ -49,8 +51,9 @@ impl<A: Address> Contacts<A> {
     }
 
     /// Fetches what [`Self::add`] will need.
-    pub(crate) fn prefetch(&self, keys: &Keys, mapping: u32, remote: A) {
-        self.index.prefetch(Self::hash(keys, mapping, remote));
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
     }
 
     fn find(&self, hash: u64, mapping: u32, remote: A) -> Option<u32> {
@@ -67,14 +70,19 @@ impl<A: Address> Contacts<A> {
     }
 
     /// One session more. There is room for as many as there can be sessions.
-    pub(crate) fn add(&mut self, keys: &Keys, mapping: u32, remote: A) {
-        let hash = Self::hash(keys, mapping, remote);
+    pub(crate) fn add(&mut self, hash: u64, mapping: u32, remote: A) {
         if let Some(number) = self.find(hash, mapping, remote) {
             if let Some(contact) = self.slab.get_mut(number) {
                 contact.sessions += 1;
             }
             return;
         }
+        self.add_first(hash, mapping, remote);
+    }
+
+    /// As [`Self::add`], where there is none yet.
+    #[inline]
+    pub(crate) fn add_first(&mut self, hash: u64, mapping: u32, remote: A) {
         let Some(number) = self.slab.take() else {
             return;
         };

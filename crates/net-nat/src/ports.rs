@@ -284,7 +284,7 @@ mod tests {
             last: 8192 + 10,
         };
         // One of eight is left, in runs of four with gaps of 28 and in single ones.
-        let left = |port: u16| port % 32 < 4 && (port / 512 % 2 == 0 || port % 32 == 0);
+        let left = |port: u16| port % 32 < if port & 512 == 0 { 4 } else { 1 };
         for port in range.first..=range.last {
             if !left(port) {
                 table.take(port, 1);

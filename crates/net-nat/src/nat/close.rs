@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::Nat;
 use super::common::Common;
-use super::open::behaviour;
+use super::map::behaviour;
 use crate::config::Dependence;
 use crate::direction::Direction;
 use crate::event::Event;

@@ -8,6 +8,7 @@ use crate::direction::Direction;
 use crate::event::Observer;
 use crate::fragment::{Ipv4Id, fragments_v4};
 use crate::hash::{Keys, Random};
+use crate::packet::IpPacket;
 use crate::rate::TokenBucket;
 use crate::session::{TIMERS, Timer};
 use crate::statistics::Counters;
@@ -94,6 +95,21 @@ impl Common {
     pub(crate) fn refuse(&mut self, reason: DropReason) -> Verdict {
         self.counters.drops[reason as usize] += 1;
         Verdict::Drop(reason)
+    }
+
+    /// Notes what became of a packet that took no quick way.
+    #[inline]
+    pub(super) fn done<P: IpPacket + ?Sized>(
+        &mut self,
+        packet: &mut P,
+        verdict: Verdict,
+    ) -> Verdict {
+        match verdict {
+            Verdict::Pass => self.counters.passed += 1,
+            Verdict::Translated(_) | Verdict::Fragment(_) => packet.changed(),
+            _ => {}
+        }
+        verdict
     }
 
     /// Puts a packet among those to be fetched; false if there are too many.

@@ -28,14 +28,15 @@ use net_datapath::prefetch::prefetch_write;
 #[derive(Clone, Copy)]
 pub(crate) struct Scratch {
     hash: u64,
-    /// The session it is probably of; [`SLOW`] for a packet that takes the slow way, [`SKIP`] for
-    /// one of another family.
+    /// The session it is probably of; [`NEW`] for a usual packet that has none, [`SLOW`] for one that
+    /// is not usual, [`SKIP`] for one of another family.
     guess: u32,
     usual: Usual,
 }
 
 const SLOW: u32 = NONE;
 const SKIP: u32 = NONE - 1;
+const NEW: u32 = NONE - 2;
 
 impl Scratch {
     pub(crate) const EMPTY: Self = Self {
@@ -109,41 +110,62 @@ impl<F: Family> Nat<F> {
         packet: &mut P,
     ) -> Verdict {
         let mut verdict = Verdict::Pass;
-        let mut guess = SLOW;
+        let mut scratch = Scratch::EMPTY;
         if let Some((usual, hash)) = Self::look::<W, P>(common, packet) {
             if let Some(number) = self.cache.get(hash)
                 && self.apply::<W, P>(common, packet, &usual, number, &mut verdict)
             {
                 return verdict;
             }
-            if let Some(number) = self.index.guess(hash) {
-                if self.apply::<W, P>(common, packet, &usual, number, &mut verdict) {
-                    self.cache.put(hash, number);
-                    return verdict;
-                }
-                guess = number;
+            let guess = self.index.guess(hash);
+            if let Some(number) = guess
+                && self.apply::<W, P>(common, packet, &usual, number, &mut verdict)
+            {
+                self.cache.put(hash, number);
+                return verdict;
             }
+            scratch = Scratch {
+                hash,
+                guess: guess.unwrap_or(NEW),
+                usual,
+            };
         }
-        self.otherwise::<W, P>(common, packet, guess)
+        self.otherwise::<W, P>(common, packet, &scratch)
     }
 
-    /// A packet that the quick way does not take, of this session perhaps.
-    #[inline(never)]
+    /// A packet that the quick way does not take.
+    #[inline]
     fn otherwise<W: Way, P: IpPacket + ?Sized>(
         &mut self,
         common: &mut Common,
         packet: &mut P,
-        guess: u32,
+        scratch: &Scratch,
     ) -> Verdict {
+        if W::DIRECTION == Direction::Inbound {
+            return self.slow(common, packet, W::DIRECTION);
+        }
+        if scratch.guess == NEW {
+            return self.first(common, packet, &scratch.usual, scratch.hash);
+        }
+        self.turn_or_slow(common, packet, scratch)
+    }
+
+    /// A packet from the inside, of a hairpin perhaps.
+    #[inline(never)]
+    fn turn_or_slow<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        scratch: &Scratch,
+    ) -> Verdict {
+        let (usual, guess) = (&scratch.usual, scratch.guess);
         let mut verdict = Verdict::Pass;
-        if W::DIRECTION == Direction::Outbound
-            && self.sessions.get(guess).is_some_and(|s| s.is_hairpin())
-            && let Some((usual, _)) = Self::look::<Turning, P>(common, packet)
-            && self.apply::<Turning, P>(common, packet, &usual, guess, &mut verdict)
+        if self.sessions.get(guess).is_some_and(|s| s.is_hairpin())
+            && self.apply::<Turning, P>(common, packet, usual, guess, &mut verdict)
         {
             return self.turn(common, packet, verdict);
         }
-        self.slow(common, packet, W::DIRECTION)
+        self.slow(common, packet, Direction::Outbound)
     }
 
     /// A usual packet and its hash.
@@ -189,7 +211,7 @@ impl<F: Family> Nat<F> {
             if scratch.guess != 0 {
                 continue;
             }
-            scratch.guess = self.index.guess(scratch.hash).unwrap_or(SLOW);
+            scratch.guess = self.index.guess(scratch.hash).unwrap_or(NEW);
             if let Some(session) = self.sessions.get(scratch.guess) {
                 prefetch_write(core::ptr::from_ref(session).cast_mut());
             } else if W::DIRECTION == Direction::Outbound {
@@ -204,21 +226,13 @@ impl<F: Family> Nat<F> {
             // The numbers that mean something else are beyond all sessions.
             let (usual, guess) = (&scratch.usual, scratch.guess);
             if !self.apply::<W, P>(common, packet, usual, guess, verdict) {
-                *verdict = self.otherwise::<W, P>(common, packet, guess);
+                *verdict = self.otherwise::<W, P>(common, packet, scratch);
             }
         }
         self.in_batch = false;
-        self.settle(common);
+        self.settle();
         self.scratch = Some(known);
         skipped
-    }
-
-    /// Asks for what the mapping of a new flow will be looked for in.
-    #[inline(never)]
-    fn prefetch_mapping(&self, common: &Common, protocol: u8, head: &[u8]) {
-        if let Some((local, remote)) = F::ends(head) {
-            self.mapping_key(common, protocol, local, remote);
-        }
     }
 
     /// Translates a usual packet by this session, if it is the packet's and nothing out of the
@@ -325,7 +339,7 @@ impl<F: Family> Nat<F> {
         if first != Verdict::Translated(Side::Inside) {
             return first;
         }
-        self.settle(common);
+        self.settle();
         let mut verdict = Verdict::Pass;
         if let Some((usual, hash)) = Self::look::<Turned, P>(common, packet)
             && let Some(number) = self.index.guess(hash)

@@ -61,7 +61,7 @@ impl<F: Family> Nat<F> {
         packet: &mut [u8],
         direction: Direction,
     ) -> Verdict {
-        self.settle(common);
+        self.settle();
         let quote = match F::quote(packet) {
             Ok(quote) => quote,
             Err(reason) => return common.refuse(reason.into()),

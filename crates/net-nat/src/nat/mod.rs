@@ -3,8 +3,9 @@
 //! | file | what happens there |
 //! |---|---|
 //! | `fast` | the packets nearly all packets are: TCP and UDP of a session that exists |
-//! | `slow` | all others |
-//! | `open`, `close` | sessions and mappings come and go |
+//! | `outbound`, `inbound` | all others, by direction |
+//! | `slow` | what those two share: reading any packet, translating one by its session |
+//! | `map`, `open`, `close` | mappings and sessions come and go |
 //! | `icmp`, `fragments` | errors, and packets in pieces |
 //! | `unsolicited` | SYNs from the outside that nobody asked for |
 //! | `forwards` | mappings made by order |
@@ -16,7 +17,10 @@ pub(crate) mod fast;
 mod forwards;
 mod fragments;
 mod icmp;
+mod inbound;
+mod map;
 mod open;
+mod outbound;
 mod slow;
 pub(crate) mod snapshot;
 mod unsolicited;
@@ -69,7 +73,7 @@ pub(crate) struct Nat<F: Family> {
     /// Taken away while a batch is at work.
     scratch: Option<Box<[Scratch; BATCH]>>,
     /// Within a batch, what its new sessions have still to be entered in.
-    pending: Vec<Pending<F::Addr>>,
+    pending: Vec<Pending>,
     in_batch: bool,
 }
 

@@ -1,21 +1,16 @@
-//! Every packet that is not of the fast way: the first of a flow, ICMP, fragments, options, what
-//! must be refused.
+//! What the ways of both directions share: reading any packet, translating one by its session,
+//! refusing one that does not fit, complaining.
 
 use net_wire::ip_proto;
-use net_wire::tcp::TcpFlags;
 
 use super::Nat;
 use super::common::{Common, towards};
 use super::fast::segment;
 use super::fragments::Rewriting;
-use super::open::{Opening, behaviour};
-use crate::address::{Address, Endpoint};
-use crate::config::Dependence;
+use super::open::First;
 use crate::direction::Direction;
-use crate::event::Event;
 use crate::family::{Family, Header, Kind, usual_header};
 use crate::icmp::ErrorKind;
-use crate::mapping::space;
 use crate::packet::{IpPacket, whole};
 use crate::rewrite::{Deltas, End, rewrite};
 use crate::tcp::Track;
@@ -23,13 +18,6 @@ use crate::verdict::{DropReason, Side, Verdict};
 
 /// UDP-Lite and DCCP, whose checksums cover the addresses, each in its own way.
 const ADDRESS_BOUND: [u8; 2] = [136, 33];
-
-/// Whether TCP flags are those of a first segment.
-fn is_syn(flags: u8) -> bool {
-    let TcpFlags(syn) = TcpFlags::SYN;
-    let others = TcpFlags::ACK.0 | TcpFlags::RST.0 | TcpFlags::FIN.0;
-    flags & (syn | others) == syn
-}
 
 impl<F: Family> Nat<F> {
     /// Translates a packet, whatever it is.
@@ -51,119 +39,18 @@ impl<F: Family> Nat<F> {
             Direction::Outbound => self.outbound(common, packet, &header),
             Direction::Inbound => self.inbound(common, packet, &header, false),
         };
-        match verdict {
-            Verdict::Pass => common.counters.passed += 1,
-            Verdict::Translated(_) | Verdict::Fragment(_) => packet.changed(),
-            _ => {}
-        }
-        verdict
-    }
-
-    fn outbound<P: IpPacket + ?Sized>(
-        &mut self,
-        common: &mut Common,
-        packet: &mut P,
-        header: &Header<F::Addr>,
-    ) -> Verdict {
-        if !self.is_inside(header.src.addr) {
-            return common.refuse(DropReason::Spoofed);
-        }
-        if self.is_inside(header.dst.addr) {
-            return Verdict::Pass;
-        }
-        if !header.dst.addr.is_host() {
-            return common.refuse(DropReason::Spoofed);
-        }
-        let shard = self.steering.of_header(header, Direction::Outbound);
-        if shard != self.steering.shard.number && header.kind != Kind::Error {
-            return common.hand_over(shard);
-        }
-        match header.kind {
-            Kind::Tail => return self.tail(common, packet, header, Direction::Outbound),
-            Kind::Error => return self.error_outbound(common, packet),
-            Kind::OtherIcmp => return common.refuse(DropReason::UnrelatedIcmp),
-            Kind::Other if !self.translates(common, header.protocol) => {
-                return common.refuse(DropReason::Unsupported);
-            }
-            _ => {}
-        }
-        let (local, remote) = header.ends(Direction::Outbound);
-        let known = self.find(common, Direction::Outbound, header.protocol, local, remote);
-        // A flow that has begun stays what it is: the quick way does not ask either.
-        if known.is_none()
-            && common.config.pass_unmatched
-            && self.is_for_the_host(header.protocol, remote)
-        {
-            return Verdict::Pass;
-        }
-        let number = match known {
-            Some(number) => number,
-            None => match self.begin_outbound(common, packet.head(), header) {
-                Ok(number) => number,
-                Err(reason) => return self.refuse_outbound(common, packet, header, reason),
-            },
-        };
-        self.translate(
-            common,
-            packet,
-            header,
-            Direction::Outbound,
-            number,
-            known.is_some(),
-        )
-    }
-
-    /// Whether a guest calls an outside address at a port that no guest has: the host answers, and
-    /// sees the guest as it is.
-    fn is_for_the_host(&self, protocol: u8, remote: Endpoint<F::Addr>) -> bool {
-        let Some(external) = self.externals.number(remote.addr) else {
-            return false;
-        };
-        // The identifier of a query is the caller's own: nobody is called by it.
-        let called = (protocol != F::ICMP).then(|| {
-            self.externals
-                .mapping(space(protocol), protocol, external, remote.port)
-        });
-        let record = called.flatten().and_then(|m| self.mappings.slab.get(m));
-        self.externals.owner(external).is_none() && record.is_none_or(|m| m.is_resting())
-    }
-
-    /// Opens the session of a packet from the inside.
-    fn begin_outbound(
-        &mut self,
-        common: &mut Common,
-        head: &[u8],
-        header: &Header<F::Addr>,
-    ) -> Result<u32, DropReason> {
-        let (local, remote) = header.ends(Direction::Outbound);
-        let mapping = self.mapping_key(common, header.protocol, local, remote);
-        let tcp = self.first_segment(common, head, header, Direction::Outbound)?;
-        self.make_room(common);
-        let opening = Opening {
-            direction: Direction::Outbound,
-            protocol: header.protocol,
-            local,
-            remote,
-            tcp,
-        };
-        let number = self.open_outbound(common, &opening, &mapping)?;
-        if tcp.is_some()
-            && let Some(session) = self.sessions.get(number)
-        {
-            // The SYN that waited was for this connection: both ends opened at once.
-            self.unsolicited.forget(session.outside(), remote);
-        }
-        Ok(number)
+        common.done(packet, verdict)
     }
 
     /// The state of TCP after a segment that opens a session.
-    fn first_segment(
+    #[inline]
+    pub(super) fn first_segment(
         &self,
         common: &Common,
         head: &[u8],
         header: &Header<F::Addr>,
         direction: Direction,
-    ) -> Result<Option<(Track, crate::tcp::Class)>, DropReason> {
+    ) -> Result<First, DropReason> {
         if header.kind != Kind::Tcp {
             return Ok(None);
         }
@@ -175,265 +62,6 @@ impl<F: Family> Nat<F> {
             .ok_or(DropReason::NotOpening)
     }
 
-    /// No session for a packet from the inside: the sender may hear why.
-    fn refuse_outbound<P: IpPacket + ?Sized>(
-        &mut self,
-        common: &mut Common,
-        packet: &P,
-        header: &Header<F::Addr>,
-        reason: DropReason,
-    ) -> Verdict {
-        let verdict = common.refuse(reason);
-        if let Some(observer) = &mut common.observer {
-            observer(&Event::Refused {
-                inside: header.src.addr.into(),
-                protocol: header.protocol,
-                reason,
-            });
-        }
-        let scarce = matches!(
-            reason,
-            DropReason::TableFull | DropReason::Quota | DropReason::Rate | DropReason::NoPort
-        );
-        match common.no_resources() {
-            Some(kind) if scarce => self.complain(common, packet, Side::Inside, kind, verdict),
-            _ => verdict,
-        }
-    }
-
-    fn inbound<P: IpPacket + ?Sized>(
-        &mut self,
-        common: &mut Common,
-        packet: &mut P,
-        header: &Header<F::Addr>,
-        hairpin: bool,
-    ) -> Verdict {
-        self.settle(common);
-        let (local, remote) = header.ends(Direction::Inbound);
-        let Some(external) = self.externals.number(local.addr) else {
-            // What is for a guest by its inside address comes from nobody who should know it.
-            return if self.is_inside(local.addr) {
-                common.refuse(DropReason::NoMapping)
-            } else {
-                Verdict::Pass
-            };
-        };
-        let ours = self.is_inside(remote.addr) || self.externals.number(remote.addr).is_some();
-        if !remote.addr.is_host() || (ours && !hairpin) {
-            return common.refuse(DropReason::Spoofed);
-        }
-        if self.steering.is_shared()
-            && let Some(verdict) = self.steer_inbound(common, packet, header, hairpin)
-        {
-            return verdict;
-        }
-        match header.kind {
-            Kind::Tail => return self.tail(common, packet, header, Direction::Inbound),
-            Kind::Error => return self.error_inbound(common, packet),
-            Kind::OtherIcmp => return self.unmatched(common, DropReason::UnrelatedIcmp),
-            _ => {}
-        }
-        if let Some(number) = self.find(common, Direction::Inbound, header.protocol, local, remote)
-        {
-            return self.translate(common, packet, header, Direction::Inbound, number, true);
-        }
-        match self.begin_inbound(common, packet, header, external) {
-            Ok(number) => self.translate(common, packet, header, Direction::Inbound, number, false),
-            Err(reason @ (DropReason::NoMapping | DropReason::Filtered)) => {
-                self.stranger(common, packet, header, reason)
-            }
-            Err(reason) => common.refuse(reason),
-        }
-    }
-
-    /// Where a packet from the outside goes that is another engine's.
-    fn steer_inbound<P: IpPacket + ?Sized>(
-        &mut self,
-        common: &mut Common,
-        packet: &P,
-        header: &Header<F::Addr>,
-        hairpin: bool,
-    ) -> Option<Verdict> {
-        if matches!(header.kind, Kind::Tail | Kind::Error) {
-            return None;
-        }
-        let shard = self.steering.of_outside(header.protocol, header.dst);
-        if shard == self.steering.shard.number {
-            return None;
-        }
-        if hairpin && header.is_fragment {
-            // The pieces would need a second record in each of two engines.
-            return Some(common.refuse(DropReason::Unsupported));
-        }
-        if hairpin {
-            common.counters.sharded += 1;
-            return Some(Verdict::Hairpin(shard));
-        }
-        if header.is_fragment
-            && let Err(reason) = self.head_of_shard(common, &whole(packet), shard)
-        {
-            return Some(common.refuse(reason));
-        }
-        Some(common.hand_over(shard))
-    }
-
-    /// The rest of a translation that another engine began: its packet is for a guest of ours.
-    pub(crate) fn hairpinned<P: IpPacket + ?Sized>(
-        &mut self,
-        common: &mut Common,
-        packet: &mut P,
-    ) -> Verdict {
-        let verdict = self.back_inside(common, packet);
-        if let Verdict::Translated(_) = verdict {
-            packet.changed();
-        }
-        verdict
-    }
-
-    /// Opens the session of a packet from the outside, if a mapping admits it.
-    fn begin_inbound<P: IpPacket + ?Sized>(
-        &mut self,
-        common: &mut Common,
-        packet: &P,
-        header: &Header<F::Addr>,
-        external: u16,
-    ) -> Result<u32, DropReason> {
-        // Before anything is looked up: it may take away the very mapping that would be found.
-        self.make_room(common);
-        let (local, remote) = header.ends(Direction::Inbound);
-        let protocol = header.protocol;
-        let space = space(protocol);
-        let mapping = self
-            .externals
-            .mapping(space, protocol, external, local.port);
-        let live = mapping.and_then(|m| {
-            let record = self.mappings.slab.get(m).filter(|m| !m.is_resting())?;
-            Some((m, Endpoint::new(record.inside, record.inside_port)))
-        });
-        let inside = match live {
-            Some((mapping, inside)) => {
-                if !self.admits(common, mapping, protocol, remote) {
-                    return Err(DropReason::Filtered);
-                }
-                inside
-            }
-            None => {
-                // A host with an address of its own may be called at any port.
-                let (host, open) = self
-                    .externals
-                    .owner(external)
-                    .ok_or(DropReason::NoMapping)?;
-                let filtering = behaviour(common, protocol).filtering;
-                if !open && filtering != Dependence::EndpointIndependent {
-                    return Err(DropReason::NoMapping);
-                }
-                if space.is_none() && !self.translates(common, protocol) {
-                    return Err(DropReason::Unsupported);
-                }
-                let inside = Endpoint::new(host, local.port);
-                // A port that rests after another host's forward is not yet this one's.
-                let resting = mapping.and_then(|m| self.mappings.slab.get(m));
-                if resting.is_some_and(|m| (m.inside, m.inside_port) != (inside.addr, inside.port))
-                {
-                    return Err(DropReason::NoMapping);
-                }
-                inside
-            }
-        };
-        let tcp = self.first_segment(common, packet.head(), header, Direction::Inbound)?;
-        self.open_inbound(
-            common,
-            &Opening {
-                direction: Direction::Inbound,
-                protocol,
-                local,
-                remote,
-                tcp,
-            },
-            mapping,
-            inside,
-        )
-    }
-
-    /// Whether a mapping lets this stranger in (RFC 4787, section 5).
-    fn admits(
-        &self,
-        common: &Common,
-        mapping: u32,
-        protocol: u8,
-        remote: Endpoint<F::Addr>,
-    ) -> bool {
-        let Some(record) = self.mappings.slab.get(mapping) else {
-            return false;
-        };
-        if record.is_forward() {
-            return true;
-        }
-        if record.is_withdrawn() {
-            return false;
-        }
-        let owner = self.externals.owner(record.external);
-        if let Some((_, true)) = owner {
-            return true;
-        }
-        if owner.is_none() && record.is_forsaken() && !common.config.inbound_refresh {
-            return false;
-        }
-        let behaviour = behaviour(common, protocol);
-        let bound = self.mappings.remote(mapping);
-        let of_mapping = match behaviour.mapping {
-            _ if owner.is_some() => true,
-            Dependence::EndpointIndependent => true,
-            Dependence::AddressDependent => bound.addr == remote.addr,
-            Dependence::AddressAndPortDependent => bound == remote,
-        };
-        of_mapping
-            && match behaviour.filtering {
-                Dependence::EndpointIndependent => true,
-                Dependence::AddressDependent => self
-                    .contacts
-                    .as_ref()
-                    .is_some_and(|c| c.knows(&common.keys, mapping, remote.addr)),
-                // Only a session admits, and there is none.
-                Dependence::AddressAndPortDependent => false,
-            }
-    }
-
-    /// A packet from the outside that nobody inside has asked for.
-    fn stranger<P: IpPacket + ?Sized>(
-        &mut self,
-        common: &mut Common,
-        packet: &P,
-        header: &Header<F::Addr>,
-        reason: DropReason,
-    ) -> Verdict {
-        if common.config.pass_unmatched && reason == DropReason::NoMapping {
-            return Verdict::Pass;
-        }
-        if header.kind == Kind::Tcp
-            && !header.is_fragment
-            && common.config.answer_unsolicited
-            && is_syn(packet.head().get(header.l4 + 13).copied().unwrap_or(0))
-        {
-            let (local, remote) = header.ends(Direction::Inbound);
-            let due = common
-                .now
-                .saturating_add(common.config.timeouts.unsolicited_syn);
-            self.unsolicited.wait(local, remote, packet, due);
-            return common.refuse(DropReason::Unsolicited);
-        }
-        common.refuse(reason)
-    }
-
-    /// A packet from the outside that is of no kind we translate.
-    pub(super) fn unmatched(&self, common: &mut Common, reason: DropReason) -> Verdict {
-        if common.config.pass_unmatched {
-            Verdict::Pass
-        } else {
-            common.refuse(reason)
-        }
-    }
-
     /// Whether a protocol other than TCP, UDP and ICMP is translated.
     pub(super) fn translates(&self, common: &Common, protocol: u8) -> bool {
         common.config.other == crate::config::OtherProtocols::ByAddress
@@ -441,7 +69,8 @@ impl<F: Family> Nat<F> {
     }
 
     /// Translates a packet by its session; `track` unless the session was opened by it.
-    fn translate<P: IpPacket + ?Sized>(
+    #[inline]
+    pub(super) fn translate<P: IpPacket + ?Sized>(
         &mut self,
         common: &mut Common,
         packet: &mut P,
@@ -545,28 +174,6 @@ impl<F: Family> Nat<F> {
             Direction::Inbound => Side::Outside,
         };
         self.complain(common, packet, back, ErrorKind::TooBig { mtu }, verdict)
-    }
-
-    /// A packet from the inside, translated, is for an outside address of ours.
-    fn back_inside<P: IpPacket + ?Sized>(
-        &mut self,
-        common: &mut Common,
-        packet: &mut P,
-    ) -> Verdict {
-        let head = packet.head();
-        match F::parse(head, packet.total_len(), Direction::Inbound) {
-            Ok(header) => {
-                let verdict = self.inbound(common, packet, &header, true);
-                match verdict {
-                    Verdict::Translated(Side::Inside) => common.counters.hairpinned += 1,
-                    // It is changed already, and can be left to nobody.
-                    Verdict::Pass => return common.refuse(DropReason::NoMapping),
-                    _ => {}
-                }
-                verdict
-            }
-            Err(reason) => common.refuse(reason),
-        }
     }
 
     /// Keeps the time, and the state of TCP; says why the packet goes no further, if it does not.

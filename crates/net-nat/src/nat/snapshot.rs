@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use super::Nat;
 use super::common::Common;
-use super::open::behaviour;
+use super::map::behaviour;
+use super::open::Flow;
 use crate::address::{Address, Endpoint};
 use crate::direction::Direction;
 use crate::family::Family;
@@ -231,7 +232,13 @@ impl<F: Family> Nat<F> {
                 .mapping(space(protocol), protocol, external, saved.outside.port)?;
         let record = self.mappings.slab.get(mapping)?;
         let same = record.inside == saved.inside.addr && record.inside_port == saved.inside.port;
-        let twice = self.find(common, Direction::Outbound, protocol, saved.inside, remote);
+        let keys = &common.keys;
+        let [out, back] = [
+            (Direction::Outbound, saved.inside),
+            (Direction::Inbound, saved.outside),
+        ]
+        .map(|(direction, local)| Flow::new(keys, direction, protocol, local, remote));
+        let twice = self.find(common, &out);
         if !same || twice.is_some() || self.sessions.is_full() {
             return None;
         }
@@ -252,7 +259,7 @@ impl<F: Family> Nat<F> {
         }
         session.expires = common.tick.saturating_add(saved.seconds);
         self.wake(mapping);
-        let hashes = self.hashes(common, protocol, saved.inside, saved.outside, remote);
-        self.enter(common, session, hashes).map(|_| ())
+        self.enter(common, session, [out.hash, back.hash], false)
+            .map(|_| ())
     }
 }

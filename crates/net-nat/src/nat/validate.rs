@@ -7,7 +7,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::Nat;
 use super::common::Common;
-use super::open::behaviour;
+use super::map::behaviour;
 use crate::config::Dependence;
 use crate::direction::Direction;
 use crate::family::Family;

@@ -1,0 +1,188 @@
+//! Packets from the inside that the quick way does not take: first ones of a flow, and all that are
+//! neither TCP nor UDP.
+
+use super::Nat;
+use super::common::Common;
+use super::open::Flow;
+use crate::address::{Address, Endpoint};
+use crate::direction::Direction;
+use crate::event::Event;
+use crate::family::{Family, Header, Kind, Usual, usual_header};
+use crate::mapping::space;
+use crate::packet::IpPacket;
+use crate::verdict::{DropReason, Side, Verdict};
+
+impl<F: Family> Nat<F> {
+    /// A usual packet from the inside for which the quick way has found no session: the first one of
+    /// a flow, nearly always.
+    #[inline(never)]
+    pub(super) fn first<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        usual: &Usual,
+        hash: u64,
+    ) -> Verdict {
+        let Some(header) = usual_header::<F>(packet.head(), usual) else {
+            return self.slow(common, packet, Direction::Outbound);
+        };
+        let verdict = match self.way_out(common, &header) {
+            Ok(()) => {
+                let flow = Flow {
+                    direction: Direction::Outbound,
+                    protocol: header.protocol,
+                    local: header.src,
+                    remote: header.dst,
+                    hash,
+                };
+                self.of_flow(common, packet, &header, &flow)
+            }
+            Err(verdict) => verdict,
+        };
+        common.done(packet, verdict)
+    }
+
+    /// A packet from the inside.
+    pub(super) fn outbound<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        header: &Header<F::Addr>,
+    ) -> Verdict {
+        if let Err(verdict) = self.way_out(common, header) {
+            return verdict;
+        }
+        match header.kind {
+            Kind::Tail => return self.tail(common, packet, header, Direction::Outbound),
+            Kind::Error => return self.error_outbound(common, packet),
+            Kind::OtherIcmp => return common.refuse(DropReason::UnrelatedIcmp),
+            Kind::Other if !self.translates(common, header.protocol) => {
+                return common.refuse(DropReason::Unsupported);
+            }
+            _ => {}
+        }
+        let (local, remote) = header.ends(Direction::Outbound);
+        let protocol = header.protocol;
+        let flow = Flow::new(&common.keys, Direction::Outbound, protocol, local, remote);
+        self.of_flow(common, packet, header, &flow)
+    }
+
+    /// Whether a packet goes from the inside to the outside by this engine, and what becomes of it
+    /// if not.
+    #[inline]
+    fn way_out(&self, common: &mut Common, header: &Header<F::Addr>) -> Result<(), Verdict> {
+        if !self.is_inside(header.src.addr) {
+            return Err(common.refuse(DropReason::Spoofed));
+        }
+        if self.is_inside(header.dst.addr) {
+            return Err(Verdict::Pass);
+        }
+        if !header.dst.addr.is_host() {
+            return Err(common.refuse(DropReason::Spoofed));
+        }
+        if self.steering.is_shared() && header.kind != Kind::Error {
+            let shard = self.steering.of_header(header, Direction::Outbound);
+            if shard != self.steering.shard.number {
+                return Err(common.hand_over(shard));
+            }
+        }
+        Ok(())
+    }
+
+    /// Translates a packet by the session of its flow, or a new one.
+    #[inline]
+    fn of_flow<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        header: &Header<F::Addr>,
+        flow: &Flow<F::Addr>,
+    ) -> Verdict {
+        let known = self.find(common, flow);
+        // A flow that has begun stays what it is: the quick way does not ask either.
+        if known.is_none()
+            && common.config.pass_unmatched
+            && self.is_for_the_host(flow.protocol, flow.remote)
+        {
+            return Verdict::Pass;
+        }
+        let number = match known {
+            Some(number) => number,
+            None => match self.begin_outbound(common, packet.head(), header, flow) {
+                Ok(number) => number,
+                Err(reason) => return self.refuse_outbound(common, packet, header, reason),
+            },
+        };
+        let is_known = known.is_some();
+        self.translate(
+            common,
+            packet,
+            header,
+            Direction::Outbound,
+            number,
+            is_known,
+        )
+    }
+
+    /// Whether a guest calls an outside address at a port that no guest has: the host answers, and
+    /// sees the guest as it is.
+    fn is_for_the_host(&self, protocol: u8, remote: Endpoint<F::Addr>) -> bool {
+        let Some(external) = self.externals.number(remote.addr) else {
+            return false;
+        };
+        // The identifier of a query is the caller's own: nobody is called by it.
+        let called = (protocol != F::ICMP).then(|| {
+            self.externals
+                .mapping(space(protocol), protocol, external, remote.port)
+        });
+        let record = called.flatten().and_then(|m| self.mappings.slab.get(m));
+        self.externals.owner(external).is_none() && record.is_none_or(|m| m.is_resting())
+    }
+
+    /// Opens the session of a packet from the inside.
+    #[inline]
+    fn begin_outbound(
+        &mut self,
+        common: &mut Common,
+        head: &[u8],
+        header: &Header<F::Addr>,
+        flow: &Flow<F::Addr>,
+    ) -> Result<u32, DropReason> {
+        let tcp = self.first_segment(common, head, header, Direction::Outbound)?;
+        let number = self.open_outbound(common, flow, &tcp)?;
+        if tcp.is_some()
+            && let Some(session) = self.sessions.get(number)
+        {
+            // The SYN that waited was for this connection: both ends opened at once.
+            self.unsolicited.forget(session.outside(), flow.remote);
+        }
+        Ok(number)
+    }
+
+    /// No session for a packet from the inside: the sender may hear why.
+    #[cold]
+    fn refuse_outbound<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &P,
+        header: &Header<F::Addr>,
+        reason: DropReason,
+    ) -> Verdict {
+        let verdict = common.refuse(reason);
+        if let Some(observer) = &mut common.observer {
+            observer(&Event::Refused {
+                inside: header.src.addr.into(),
+                protocol: header.protocol,
+                reason,
+            });
+        }
+        let scarce = matches!(
+            reason,
+            DropReason::TableFull | DropReason::Quota | DropReason::Rate | DropReason::NoPort
+        );
+        match common.no_resources() {
+            Some(kind) if scarce => self.complain(common, packet, Side::Inside, kind, verdict),
+            _ => verdict,
+        }
+    }
+}
