@@ -12,6 +12,7 @@
 //! | [`bess`] | sequenced packets, listener | one a message | one a connection |
 //! | [`framing`] | none | QEMU's stream framing without I/O | - |
 //! | [`BindError`], [`Occupant`] | - | - | what is wrong with a path, in one line |
+//! | [`BoundPath`] | - | - | a path bound for another process |
 //! | [`SocketConfig`] | - | - | MTU, and offloads a peer uses without saying so |
 //!
 //! None of these sockets carries a `virtio_net_hdr`, so none takes super-frames or partial checksums
@@ -61,7 +62,7 @@ pub mod unixgram;
 
 pub use bess::{Bess, BessListener};
 pub use config::SocketConfig;
-pub use path::{BindError, MAX_PATH_LEN, Occupant};
+pub use path::{BindError, BoundPath, MAX_PATH_LEN, Occupant};
 pub use qemu_dgram::QemuDgram;
 pub use qemu_stream::{QemuStream, QemuStreamListener};
 pub use unixgram::Unixgram;

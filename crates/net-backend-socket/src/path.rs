@@ -82,14 +82,44 @@ pub enum BindError {
 }
 
 /// A bound path. Dropping it removes the socket file, if it is still the one that was bound.
+///
+/// The back ends keep theirs. This is for a process that binds for another one: the socket goes to
+/// that one (`QemuStreamListener::from_socket`, `QemuDgram::from_bound` and so on), the path stays.
 #[derive(Debug)]
-pub(crate) struct BoundPath {
+pub struct BoundPath {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 impl BoundPath {
+    /// Binds `path`, which must not exist, for a stream listener; only this user may connect.
+    ///
+    /// # Errors
+    /// [`BindError`] says in one line what is wrong with the path.
+    pub fn stream(path: impl AsRef<Path>) -> Result<(OwnedFd, Self), BindError> {
+        let (socket, path) = Self::bind(path.as_ref(), Type::STREAM)?;
+        Ok((socket.into(), path))
+    }
+
+    /// As [`BoundPath::stream`], for a listener of sequenced packets.
+    ///
+    /// # Errors
+    /// As [`BoundPath::stream`].
+    pub fn sequenced(path: impl AsRef<Path>) -> Result<(OwnedFd, Self), BindError> {
+        let (socket, path) = Self::bind(path.as_ref(), Type::SEQPACKET)?;
+        Ok((socket.into(), path))
+    }
+
+    /// As [`BoundPath::stream`], for datagrams.
+    ///
+    /// # Errors
+    /// As [`BoundPath::stream`].
+    pub fn datagram(path: impl AsRef<Path>) -> Result<(OwnedFd, Self), BindError> {
+        let (socket, path) = Self::bind(path.as_ref(), Type::DGRAM)?;
+        Ok((socket.into(), path))
+    }
+
     /// Makes a non-blocking socket of `kind` and binds it to `path`, for this user alone.
     pub(crate) fn bind(path: &Path, kind: Type) -> Result<(Socket, Self), BindError> {
         let address = address(path)?;
@@ -120,7 +150,7 @@ impl BoundPath {
     }
 
     /// Where it is bound.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }

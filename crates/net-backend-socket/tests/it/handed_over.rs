@@ -1,10 +1,10 @@
 //! Sockets that one process has bound and another serves.
 
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use net_backend::NetworkBackend;
+use net_backend_socket::BoundPath;
 use net_backend_socket::bess::BessListener;
 use net_backend_socket::qemu_dgram::QemuDgram;
 use net_backend_socket::qemu_stream::QemuStreamListener;
@@ -13,16 +13,12 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::far::lengths;
 
-fn copy(fd: impl AsFd) -> OwnedFd {
-    fd.as_fd().try_clone_to_owned().unwrap()
-}
-
 #[test]
 fn a_stream_listener_serves_and_leaves_the_path() {
     let dir = tempfile::tempdir().unwrap();
-    let owner = QemuStreamListener::bind(dir.path().join("s")).unwrap();
-    let path = owner.path().unwrap().to_owned();
-    let served = QemuStreamListener::from_socket(copy(owner.source())).unwrap();
+    let (socket, owner) = BoundPath::stream(dir.path().join("s")).unwrap();
+    let path = owner.path().to_owned();
+    let served = QemuStreamListener::from_socket(socket).unwrap();
     assert_eq!(served.path(), None);
     let mut far = UnixStream::connect(&path).unwrap();
     let mut near = served.accept().unwrap().expect("a connection");
@@ -38,11 +34,10 @@ fn a_stream_listener_serves_and_leaves_the_path() {
 #[test]
 fn a_bess_listener_serves() {
     let dir = tempfile::tempdir().unwrap();
-    let owner = BessListener::bind(dir.path().join("b")).unwrap();
-    let served = BessListener::from_socket(copy(owner.source())).unwrap();
+    let (socket, owner) = BoundPath::sequenced(dir.path().join("b")).unwrap();
+    let served = BessListener::from_socket(socket).unwrap();
     let far = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
-    far.connect(&SockAddr::unix(owner.path().unwrap()).unwrap())
-        .unwrap();
+    far.connect(&SockAddr::unix(owner.path()).unwrap()).unwrap();
     let mut near = served.accept().unwrap().expect("a connection");
     far.send(&[7; 30]).unwrap();
     assert_eq!(lengths(&mut near).unwrap(), [30]);
@@ -51,11 +46,10 @@ fn a_bess_listener_serves() {
 #[test]
 fn another_kind_of_socket_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let stream = QemuStreamListener::bind(dir.path().join("s")).unwrap();
-    assert!(BessListener::from_socket(copy(stream.source())).is_err());
-    let datagram = QemuDgram::bind(dir.path().join("d")).unwrap();
-    let socket = copy(datagram.source().unwrap());
-    assert!(QemuStreamListener::from_socket(socket).is_err());
+    let (stream, _) = BoundPath::stream(dir.path().join("s")).unwrap();
+    assert!(BessListener::from_socket(stream).is_err());
+    let (datagram, _) = BoundPath::datagram(dir.path().join("d")).unwrap();
+    assert!(QemuStreamListener::from_socket(datagram).is_err());
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     assert!(QemuStreamListener::from_socket(tcp.into()).is_err());
 }
@@ -63,15 +57,10 @@ fn another_kind_of_socket_is_refused() {
 /// The peer latches, and is replaced, as at a path of one's own.
 #[test]
 fn datagram_sockets_wait_for_their_peer() {
-    fn check<B: NetworkBackend>(owner: &B, mut served: B, path: &std::path::Path) {
-        let socket = owner.source().unwrap();
-        assert_ne!(
-            std::os::fd::AsRawFd::as_raw_fd(&socket),
-            std::os::fd::AsRawFd::as_raw_fd(&served.source().unwrap())
-        );
+    fn check(mut served: impl NetworkBackend, owner: &BoundPath) {
+        let path = owner.path();
         for name in ["first", "second"] {
-            let vm = path.with_file_name(name);
-            let far = UnixDatagram::bind(&vm).unwrap();
+            let far = UnixDatagram::bind(path.with_file_name(name)).unwrap();
             far.send_to(&[1; 60], path).unwrap();
             let got = (0..3).find_map(|_| lengths(&mut served).ok().filter(|got| !got.is_empty()));
             assert_eq!(got, Some(vec![60]), "{name}");
@@ -79,14 +68,10 @@ fn datagram_sockets_wait_for_their_peer() {
         assert!(served.reattaches());
     }
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("d");
-    let owner = QemuDgram::bind(&path).unwrap();
-    let socket = UnixDatagram::from(copy(owner.source().unwrap()));
-    check(&owner, QemuDgram::from_bound(socket).unwrap(), &path);
+    let (socket, owner) = BoundPath::datagram(dir.path().join("d")).unwrap();
+    check(QemuDgram::from_bound(socket.into()).unwrap(), &owner);
 
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("u");
-    let owner = Unixgram::bind(&path).unwrap();
-    let socket = UnixDatagram::from(copy(owner.source().unwrap()));
-    check(&owner, Unixgram::from_bound(socket).unwrap(), &path);
+    let (socket, owner) = BoundPath::datagram(dir.path().join("u")).unwrap();
+    check(Unixgram::from_bound(socket.into()).unwrap(), &owner);
 }
