@@ -1,8 +1,8 @@
 //! What a gateway is told at its birth.
 
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use net_wire::MacAddr;
 
 /// The settings of a [`crate::Gateway`].
@@ -25,8 +25,48 @@ pub struct Config {
     pub dns_servers: Vec<Ipv4Addr>,
     /// Whether DHCP announces a router: false on a network with no way out.
     pub routed: bool,
-    /// Addresses one port may speak from.
+    /// Addresses one port may speak from, of each family.
     pub addresses_per_port: usize,
+    /// IPv6, where the network has it.
+    pub ipv6: Option<Ipv6Config>,
+}
+
+/// What makes a network speak IPv6.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ipv6Config {
+    /// The prefix in which guests form their addresses: 64 bits.
+    pub prefix: Ipv6Network,
+    /// The gateway's address in it; it has a link-local one as well, made from its hardware address.
+    pub ip: Ipv6Addr,
+    /// Name servers to advertise in place of the gateway itself.
+    pub dns_servers: Vec<Ipv6Addr>,
+    /// Whether guests are told to send through the gateway what leaves the network. Without a way
+    /// out for IPv6 they should not: they would try it before IPv4 and wait in vain.
+    pub router: bool,
+}
+
+impl Ipv6Config {
+    /// The gateway at the first address of `prefix`, a default router.
+    ///
+    /// # Errors
+    /// [`ConfigError::Prefix6`] unless `prefix` has 64 bits, which autoconfiguration needs
+    /// (RFC 4862, RFC 7421), and is of global or unique local addresses (2000::/3, fc00::/7).
+    pub fn new(prefix: Ipv6Network) -> Result<Self, ConfigError> {
+        let network = prefix.network();
+        let first = network.octets()[0];
+        let global = first & 0xe0 == 0x20 || first & 0xfe == 0xfc;
+        let prefix = Ipv6Network::new(network, prefix.prefix())
+            .ok()
+            .filter(|prefix| prefix.prefix() == 64 && global)
+            .ok_or(ConfigError::Prefix6(prefix))?;
+        Ok(Self {
+            prefix,
+            ip: Ipv6Addr::from_bits(network.to_bits() | 1),
+            dns_servers: Vec::new(),
+            router: true,
+        })
+    }
 }
 
 /// Why a configuration was refused.
@@ -41,8 +81,16 @@ pub enum ConfigError {
     AddressOutside(Ipv4Addr, Ipv4Network),
     /// The MTU is below 576, what every IPv4 host must accept (RFC 791), or above 65,520.
     Mtu(u16),
+    /// The IPv6 prefix is not one of 64 bits of addresses that hosts can have.
+    Prefix6(Ipv6Network),
+    /// The gateway's IPv6 address is not in the prefix, or is the prefix's anycast address.
+    Address6Outside(Ipv6Addr, Ipv6Network),
+    /// The MTU is below 1280, what every IPv6 link must carry (RFC 8200, section 5).
+    Mtu6(u16),
     /// The domain is not a host name.
     Domain(String),
+    /// The advertisement of IPv6 would be wrong or too long.
+    Advertisement(String),
     /// The DHCP engine refused its part.
     Dhcp(String),
 }
@@ -59,7 +107,13 @@ impl core::fmt::Display for ConfigError {
             Self::SubnetReserved(net) => write!(f, "subnet {net} is reserved; hosts cannot use it"),
             Self::AddressOutside(ip, net) => write!(f, "gateway {ip} is not a host of {net}"),
             Self::Mtu(mtu) => write!(f, "MTU {mtu} is not between 576 and 65520"),
+            Self::Prefix6(net) => {
+                write!(f, "IPv6 prefix {net} is not a /64 of 2000::/3 or fc00::/7")
+            }
+            Self::Address6Outside(ip, net) => write!(f, "gateway {ip} is not a host of {net}"),
+            Self::Mtu6(mtu) => write!(f, "MTU {mtu} is below 1280, the least of IPv6"),
             Self::Domain(name) => write!(f, "domain `{name}` is not a host name"),
+            Self::Advertisement(why) => write!(f, "router advertisement: {why}"),
             Self::Dhcp(why) => write!(f, "DHCP: {why}"),
         }
     }
@@ -102,6 +156,7 @@ impl Config {
             dns_servers: Vec::new(),
             routed: true,
             addresses_per_port: 16,
+            ipv6: None,
         })
     }
 
@@ -115,6 +170,15 @@ impl Config {
         }
         if !(576..=65_520).contains(&self.mtu) {
             return Err(ConfigError::Mtu(self.mtu));
+        }
+        if let Some(six) = &self.ipv6 {
+            let host = six.prefix.contains(six.ip) && six.ip != six.prefix.network();
+            if !host {
+                return Err(ConfigError::Address6Outside(six.ip, six.prefix));
+            }
+            if self.mtu < 1280 {
+                return Err(ConfigError::Mtu6(self.mtu));
+            }
         }
         if !crate::names::is_domain(&self.domain) {
             return Err(ConfigError::Domain(self.domain.clone()));
@@ -146,6 +210,36 @@ mod tests {
         assert_eq!(config.ip, Ipv4Addr::new(10, 0, 2, 1));
         config.validate().unwrap();
         config.ip = Ipv4Addr::new(10, 0, 3, 1);
+        assert!(config.validate().is_err());
+    }
+
+    #[test]
+    fn prefixes_in_which_no_guest_can_form_an_address_are_refused() {
+        for (net, ok) in [
+            ("fd00::/64", true),
+            ("fd12:3456:789a:1:2:3:4:5/64", true),
+            ("2001:db8::/64", true),
+            ("fd00::/63", false),
+            ("fd00::/65", false),
+            ("fe80::/64", false),
+            ("ff02::/64", false),
+            ("::/64", false),
+            ("::ffff:0:0/64", false),
+            ("4000::/64", false),
+        ] {
+            assert_eq!(Ipv6Config::new(net.parse().unwrap()).is_ok(), ok, "{net}");
+        }
+        let mut config = Config::new("10.0.2.0/24".parse().unwrap()).unwrap();
+        config.ipv6 = Ipv6Config::new("fd00::77/64".parse().unwrap()).ok();
+        assert_eq!(
+            config.ipv6.as_ref().unwrap().ip,
+            "fd00::1".parse::<Ipv6Addr>().unwrap()
+        );
+        config.validate().unwrap();
+        config.mtu = 1279;
+        assert_eq!(config.validate(), Err(ConfigError::Mtu6(1279)));
+        config.mtu = 1280;
+        config.ipv6.as_mut().unwrap().ip = "fd00::".parse().unwrap();
         assert!(config.validate().is_err());
     }
 }

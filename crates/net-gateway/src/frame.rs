@@ -1,4 +1,4 @@
-//! Frames the gateway sends: a few bytes of control traffic, each in a vector of its own.
+//! IPv4 frames the gateway sends: a few bytes of control traffic, each in a vector of its own.
 
 use core::net::Ipv4Addr;
 
@@ -9,18 +9,18 @@ use net_wire::{MacAddr, arp, icmpv4, ip_proto, udp};
 
 /// The two ends of a frame, on both layers.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ends {
+pub(crate) struct Ends<A> {
     pub(crate) src_mac: MacAddr,
     pub(crate) dst_mac: MacAddr,
-    pub(crate) src_ip: Ipv4Addr,
-    pub(crate) dst_ip: Ipv4Addr,
+    pub(crate) src_ip: A,
+    pub(crate) dst_ip: A,
 }
 
 const IP_AT: usize = ethernet::HEADER_LEN;
 const L4_AT: usize = IP_AT + ipv4::MIN_HEADER_LEN;
 
 /// An Ethernet and an IPv4 header in front of `l4_len` zero bytes.
-fn ip_frame(ends: Ends, protocol: u8, id: u16, l4_len: usize) -> Vec<u8> {
+fn ip_frame(ends: Ends<Ipv4Addr>, protocol: u8, id: u16, l4_len: usize) -> Vec<u8> {
     let mut frame = vec![0; L4_AT + l4_len];
     ethernet::emit(&mut frame, ends.dst_mac, ends.src_mac, EtherType::IPV4);
     let repr = Ipv4Repr {
@@ -38,7 +38,7 @@ fn ip_frame(ends: Ends, protocol: u8, id: u16, l4_len: usize) -> Vec<u8> {
 }
 
 /// An ARP packet.
-pub(crate) fn arp(ends: Ends, operation: u16) -> Vec<u8> {
+pub(crate) fn arp(ends: Ends<Ipv4Addr>, operation: u16) -> Vec<u8> {
     let mut frame = vec![0; IP_AT + arp::LEN];
     ethernet::emit(&mut frame, ends.dst_mac, ends.src_mac, EtherType::ARP);
     let packet = arp::ArpPacket {
@@ -57,7 +57,7 @@ pub(crate) fn arp(ends: Ends, operation: u16) -> Vec<u8> {
 }
 
 /// A UDP datagram; `None` where the payload does not fit into one IPv4 packet.
-pub(crate) fn udp(ends: Ends, ports: (u16, u16), payload: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn udp(ends: Ends<Ipv4Addr>, ports: (u16, u16), payload: &[u8]) -> Option<Vec<u8>> {
     let len = udp::HEADER_LEN + payload.len();
     if ipv4::MIN_HEADER_LEN + len > usize::from(u16::MAX) {
         return None;
@@ -72,7 +72,7 @@ pub(crate) fn udp(ends: Ends, ports: (u16, u16), payload: &[u8]) -> Option<Vec<u
 }
 
 /// An ICMP message with the four bytes behind its checksum given as one word.
-pub(crate) fn icmp(ends: Ends, kind: u8, code: u8, rest: u32, data: &[u8]) -> Vec<u8> {
+pub(crate) fn icmp(ends: Ends<Ipv4Addr>, kind: u8, code: u8, rest: u32, data: &[u8]) -> Vec<u8> {
     let mut frame = ip_frame(ends, ip_proto::ICMP, 0, icmpv4::HEADER_LEN + data.len());
     frame[L4_AT + icmpv4::HEADER_LEN..].copy_from_slice(data);
     icmpv4::emit(&mut frame[L4_AT..], kind, code, rest);
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use net_wire::ipv4::Ipv4Packet;
 
-    const ENDS: Ends = Ends {
+    const ENDS: Ends<Ipv4Addr> = Ends {
         src_mac: MacAddr([2; 6]),
         dst_mac: MacAddr([4; 6]),
         src_ip: Ipv4Addr::new(10, 0, 0, 1),

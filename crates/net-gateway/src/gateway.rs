@@ -3,7 +3,10 @@
 //! The order is: whose is it (hardware and protocol address must belong to the port it came from),
 //! is it for us (ARP, DHCP, echo, DNS), does it leave the network (the uplink's), or is it nothing
 //! a router carries (dropped, counted). Nothing here allocates for a packet that goes to the
-//! uplink.
+//! uplink. What is different for IPv6 is in `ipv6`, and neighbour discovery in `ndp`.
+
+mod ipv6;
+mod ndp;
 
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
@@ -14,11 +17,14 @@ use net_dns::{Action, ClientId, Forwarder, Origin, Transport, UpstreamQueryId};
 use net_wire::ethernet::EtherType;
 use net_wire::{MacAddr, arp, icmpv4, ip_proto};
 
+use self::ipv6::Origin6;
 use crate::PortId;
 use crate::config::{Config, ConfigError};
 use crate::frame::{self, Ends};
+use crate::frame6;
 use crate::leases::Leases;
-use crate::neighbour::{Neighbour, Neighbours, Refusal};
+use crate::neighbour::{AtQuota, Neighbour, Neighbours, Refusal};
+use crate::outcome::{DnsClient, DropReason, Output, Statistics, Target, Verdict};
 use crate::rate::TokenBucket;
 
 /// UDP port of the DHCP server and of the client.
@@ -29,118 +35,19 @@ const DNS_PORT: u16 = 53;
 const ERROR_RATE: u32 = 100;
 /// IPv4 and UDP headers in front of a DNS message, in bytes.
 const DNS_HEADERS: u16 = 28;
+/// IPv6 and UDP headers in front of one.
+const DNS_HEADERS_V6: u16 = 48;
 /// Bytes of the offending packet that an ICMP error quotes behind the IP header (RFC 1812 allows
 /// more; a fixed small number fits every MTU).
 const QUOTED: usize = 8;
-
-/// What becomes of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was for the gateway; the answer, if any, is among the outputs.
-    Answered,
-    /// The uplink carries it.
-    Uplink,
-    /// It goes nowhere.
-    Dropped(DropReason),
-}
-
-/// Why a frame was dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DropReason {
-    /// Lengths, versions or checksums contradict one another.
-    Malformed,
-    /// The source address belongs to another guest, or to the gateway.
-    Spoofed,
-    /// The source address is not of this network.
-    Foreign,
-    /// The port speaks from more addresses than it may.
-    AddressQuota,
-    /// IPv6 is not routed.
-    Ipv6,
-    /// Neither IP nor ARP.
-    Protocol,
-    /// Broadcast or multicast that no service here listens to.
-    NotForUs,
-    /// To another guest through the router: guests of one network reach each other directly.
-    SameNetwork,
-    /// Its time to live ran out.
-    TtlExceeded,
-    /// A message to the gateway that it does not answer.
-    Unanswered,
-}
-
-/// Where a frame of the gateway goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// To one port.
-    Port(PortId),
-    /// To every port.
-    Flood,
-}
-
-/// What the caller must do.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send a frame, all headers and checksums complete.
-    Frame {
-        /// Where to.
-        to: Target,
-        /// The frame, from its Ethernet header on.
-        frame: Vec<u8>,
-    },
-    /// Exchange a message with an upstream resolver, or give one up.
-    Dns(Action<DnsClient>),
-    /// Answer on the connection that [`Gateway::dns_query_tcp`] named.
-    DnsTcp {
-        /// The connection.
-        connection: u64,
-        /// The message, without its length prefix.
-        message: Vec<u8>,
-    },
-}
-
-/// Where the answer to a DNS question goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DnsClient {
-    /// A datagram to a guest.
-    Udp {
-        /// The guest.
-        guest: Neighbour,
-        /// Its address.
-        ip: Ipv4Addr,
-        /// Its port.
-        port: u16,
-    },
-    /// A connection that the caller keeps.
-    Tcp(u64),
-}
-
-/// Counters of a gateway.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Statistics {
-    /// ARP requests answered.
-    pub arp_replies: u64,
-    /// Echo requests answered.
-    pub echo_replies: u64,
-    /// DHCP messages answered.
-    pub dhcp_replies: u64,
-    /// DNS questions taken.
-    pub dns_queries: u64,
-    /// Packets handed to the uplink.
-    pub uplink: u64,
-    /// ICMP errors sent.
-    pub icmp_errors: u64,
-    /// Frames dropped, by [`DropReason`] in order of declaration.
-    pub drops: [u64; 10],
-}
 
 /// The gateway of one network.
 #[derive(Debug)]
 pub struct Gateway {
     config: Config,
-    neighbours: Neighbours,
+    neighbours: Neighbours<Ipv4Addr>,
+    /// What there is of IPv6, where the network has it.
+    six: Option<ipv6::Six>,
     leases: Leases,
     dns: Forwarder<DnsClient>,
     errors: TokenBucket,
@@ -163,12 +70,24 @@ impl Gateway {
         dns_config.domain = Some(config.domain.clone());
         dns_config.local_prefixes =
             vec![(IpAddr::V4(config.subnet.network()), config.subnet.prefix())];
+        let mut own = vec![IpAddr::V4(config.ip)];
+        if let Some(six) = &config.ipv6 {
+            dns_config
+                .local_prefixes
+                .push((IpAddr::V6(six.prefix.network()), six.prefix.prefix()));
+            own.push(IpAddr::V6(six.ip));
+        }
         let domain = |_| ConfigError::Domain(config.domain.clone());
         let mut dns = Forwarder::new(dns_config).map_err(|_| domain(()))?;
-        dns.set_gateway(&[IpAddr::V4(config.ip)])
-            .map_err(|_| domain(()))?;
+        dns.set_gateway(&own).map_err(|_| domain(()))?;
+        let six = config
+            .ipv6
+            .as_ref()
+            .map(|six| ipv6::Six::new(&config, six, &seed))
+            .transpose()?;
         Ok(Self {
-            neighbours: Neighbours::new(config.addresses_per_port),
+            neighbours: Neighbours::new(config.addresses_per_port, AtQuota::Refuse, &seed),
+            six,
             leases: Leases::new(&config)?,
             dns,
             errors: TokenBucket::new(ERROR_RATE, ERROR_RATE),
@@ -211,12 +130,22 @@ impl Gateway {
     }
 
     /// Who answers to `ip`, as far as is known.
-    pub fn neighbour(&self, ip: Ipv4Addr) -> Option<Neighbour> {
-        self.neighbours.get(ip)
+    pub fn neighbour(&self, ip: impl Into<IpAddr>) -> Option<Neighbour> {
+        match ip.into() {
+            IpAddr::V4(ip) => self.neighbours.get(ip),
+            IpAddr::V6(ip) => self.six.as_ref()?.neighbours.get(ip),
+        }
     }
 
     /// Asks the network who answers to `ip`; at most once a second for one address.
-    pub fn ask(&mut self, ip: Ipv4Addr, now: Duration, out: &mut Vec<Output>) {
+    pub fn ask(&mut self, ip: impl Into<IpAddr>, now: Duration, out: &mut Vec<Output>) {
+        match ip.into() {
+            IpAddr::V4(ip) => self.ask4(ip, now, out),
+            IpAddr::V6(ip) => self.ask6(ip, now, out),
+        }
+    }
+
+    fn ask4(&mut self, ip: Ipv4Addr, now: Duration, out: &mut Vec<Output>) {
         if !self.config.subnet.contains(ip) || !self.neighbours.should_ask(ip, now) {
             return;
         }
@@ -243,11 +172,13 @@ impl Gateway {
             self.neighbours
                 .assign(address, Neighbour { mac, port }, now);
         }
+        self.announce(now);
     }
 
     /// The guest on `port` is gone: its addresses may be taken by another.
     pub fn port_closed(&mut self, port: PortId, now: Duration, out: &mut Vec<Output>) {
         self.neighbours.forget_port(port);
+        self.forget_port6(port);
         self.leases.port_closed(port, &mut self.dns);
         let mut actions = core::mem::take(&mut self.actions);
         self.dns
@@ -260,14 +191,18 @@ impl Gateway {
         [
             self.leases.server().next_deadline(),
             self.dns.next_deadline(),
+            self.six
+                .as_ref()
+                .and_then(|six| six.advertiser.next_deadline()),
         ]
         .into_iter()
         .flatten()
         .min()
     }
 
-    /// Ends leases that are over and questions that nobody answered.
+    /// Ends leases that are over and questions that nobody answered; advertises what is due.
     pub fn on_deadline(&mut self, now: Duration, out: &mut Vec<Output>) {
+        self.advertise(now, out);
         self.leases.expire(now, &mut self.dns, &mut self.neighbours);
         let mut actions = core::mem::take(&mut self.actions);
         self.dns.on_deadline(now, &mut actions);
@@ -329,11 +264,40 @@ impl Gateway {
         now: Duration,
         out: &mut Vec<Output>,
     ) -> Verdict {
+        self.dispatch(from, packet, Origin6::Wire, now, out)
+    }
+
+    /// Takes a packet that the uplink has put together from fragments which [`Self::ingress`] left
+    /// to it. Neighbour discovery in fragments is ignored (RFC 6980).
+    pub fn ingress_reassembled(
+        &mut self,
+        from: PortId,
+        packet: &ZeroCopyPacket<'_>,
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) -> Verdict {
+        self.dispatch(from, packet, Origin6::Fragments, now, out)
+    }
+
+    fn dispatch(
+        &mut self,
+        from: PortId,
+        packet: &ZeroCopyPacket<'_>,
+        origin: Origin6,
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) -> Verdict {
         let result = match packet.meta().l3 {
             L3::Arp => self.arp(from, packet, now, out),
             L3::Ipv4 => self.ipv4(from, packet, now, out),
-            L3::Ipv6 => Err(DropReason::Ipv6),
-            _ if packet.meta().ethertype == EtherType::IPV4.0 => Err(DropReason::Malformed),
+            L3::Ipv6 => self.ipv6(from, packet, origin, now, out),
+            _ if matches!(
+                EtherType(packet.meta().ethertype),
+                EtherType::IPV4 | EtherType::IPV6
+            ) =>
+            {
+                Err(DropReason::Malformed)
+            }
             _ => Err(DropReason::Protocol),
         };
         match result {
@@ -400,10 +364,8 @@ impl Gateway {
         }
         self.neighbours
             .learn(ip, Neighbour { mac, port }, now)
-            .map_err(|refusal| match refusal {
-                Refusal::Taken => DropReason::Spoofed,
-                Refusal::Quota => DropReason::AddressQuota,
-            })
+            .map(|_| ())
+            .map_err(reason)
     }
 
     fn ipv4(
@@ -464,7 +426,8 @@ impl Gateway {
         match meta.l4_protocol {
             ip_proto::ICMP => self.echo(from, packet, src, out),
             ip_proto::UDP if meta.dst_port == DNS_PORT => {
-                self.dns_query_udp(from, packet, src, now, out)
+                let ends = (IpAddr::V4(src), IpAddr::V4(self.config.ip));
+                self.dns_query_udp(from, packet, ends, now, out)
             }
             // Services of the gateway over TCP, and the host's loopback where it is shared, are
             // sockets of the host: the uplink connects or refuses.
@@ -532,7 +495,7 @@ impl Gateway {
         &mut self,
         from: PortId,
         packet: &ZeroCopyPacket<'_>,
-        src: Ipv4Addr,
+        (ip, asked): (IpAddr, IpAddr),
         now: Duration,
         out: &mut Vec<Output>,
     ) -> Result<Verdict, DropReason> {
@@ -543,12 +506,18 @@ impl Gateway {
             mac: packet.src_mac(),
             port: from,
         };
-        let max_payload = self.config.mtu.saturating_sub(DNS_HEADERS);
+        let headers = if ip.is_ipv6() {
+            DNS_HEADERS_V6
+        } else {
+            DNS_HEADERS
+        };
+        let max_payload = self.config.mtu.saturating_sub(headers);
         let origin = Origin {
             client: ClientId(u64::from(from)),
             to: DnsClient::Udp {
                 guest,
-                ip: src,
+                ip,
+                asked,
                 port: packet.meta().src_port,
             },
             transport: Transport::Udp { max_payload },
@@ -582,15 +551,16 @@ impl Gateway {
         for action in actions.drain(..) {
             match action {
                 Action::Reply {
-                    to: DnsClient::Udp { guest, ip, port },
+                    to:
+                        DnsClient::Udp {
+                            guest,
+                            ip,
+                            asked,
+                            port,
+                        },
                     message,
                     ..
-                } => {
-                    let ends = self.ends(guest.mac, ip);
-                    if let Some(frame) = frame::udp(ends, (DNS_PORT, port), &message) {
-                        self.send(guest.port, frame, out);
-                    }
-                }
+                } => self.dns_reply_udp(guest, (ip, asked), port, &message, out),
                 Action::Reply {
                     to: DnsClient::Tcp(connection),
                     message,
@@ -605,6 +575,32 @@ impl Gateway {
             }
         }
         self.actions = actions;
+    }
+
+    fn dns_reply_udp(
+        &mut self,
+        guest: Neighbour,
+        ends: (IpAddr, IpAddr),
+        port: u16,
+        message: &[u8],
+        out: &mut Vec<Output>,
+    ) {
+        let ports = (DNS_PORT, port);
+        match ends {
+            (IpAddr::V4(ip), _) => {
+                if let Some(frame) = frame::udp(self.ends(guest.mac, ip), ports, message) {
+                    self.send(guest.port, frame, out);
+                }
+            }
+            (IpAddr::V6(ip), IpAddr::V6(asked)) => {
+                let ends = self.ends6(guest.mac, asked, ip);
+                if let Some(frame) = frame6::udp(ends, ports, message) {
+                    self.send6(guest.port, frame, out);
+                }
+            }
+            // A question and its answer are of one family.
+            (IpAddr::V6(_), IpAddr::V4(_)) => {}
+        }
     }
 
     /// An ICMP error about a packet (RFC 792, RFC 1122 3.2.2): never about an error, a fragment
@@ -654,7 +650,7 @@ impl Gateway {
     }
 
     /// From us to a guest.
-    fn ends(&self, dst_mac: MacAddr, dst_ip: Ipv4Addr) -> Ends {
+    fn ends(&self, dst_mac: MacAddr, dst_ip: Ipv4Addr) -> Ends<Ipv4Addr> {
         Ends {
             src_mac: self.config.mac,
             dst_mac,
@@ -671,6 +667,14 @@ fn bytes(packet: &ZeroCopyPacket<'_>, from: u16, to: u32) -> Vec<u8> {
     let copied = packet.copy_range(from, &mut bytes);
     bytes.truncate(copied);
     bytes
+}
+
+/// Why a packet is dropped whose source the table of neighbours refused.
+fn reason(refusal: Refusal) -> DropReason {
+    match refusal {
+        Refusal::Taken => DropReason::Spoofed,
+        Refusal::Quota => DropReason::AddressQuota,
+    }
 }
 
 /// Whether the packet is a piece of a larger one, the first piece included.

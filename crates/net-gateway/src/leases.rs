@@ -1,7 +1,7 @@
 //! Addresses and names of guests: the DHCP engine, what the manager set aside, and the names that
 //! follow from both.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use net_wire::MacAddr;
 
 use crate::PortId;
 use crate::config::{Config, ConfigError};
-use crate::gateway::DnsClient;
 use crate::names::Names;
 use crate::neighbour::{Neighbour, Neighbours};
+use crate::outcome::DnsClient;
 
 /// The name server, as far as this module needs it.
 type Dns = Forwarder<DnsClient>;
@@ -23,6 +23,8 @@ type Dns = Forwarder<DnsClient>;
 struct Seat {
     address: Ipv4Addr,
     name: Option<String>,
+    /// The IPv6 address that its guest keeps.
+    address6: Option<Ipv6Addr>,
 }
 
 /// Addresses and names.
@@ -94,7 +96,31 @@ impl Leases {
         dns: &mut Dns,
     ) {
         let name = self.add_name(name, address, dns);
-        self.seats.insert(port, Seat { address, name });
+        self.seats.insert(
+            port,
+            Seat {
+                address,
+                name,
+                address6: None,
+            },
+        );
+    }
+
+    /// The guest on `port` keeps `address6`: its names lead there too.
+    pub(crate) fn set_address6(&mut self, port: PortId, address6: Ipv6Addr, dns: &mut Dns) {
+        let Some(seat) = self.seats.get_mut(&port) else {
+            return;
+        };
+        seat.address6 = Some(address6);
+        let address = seat.address;
+        for label in self.names.of(address) {
+            set_host(dns, &label, address, Some(address6));
+        }
+    }
+
+    /// The IPv6 address that the guest on `port` keeps.
+    pub(crate) fn address6(&self, port: PortId) -> Option<Ipv6Addr> {
+        self.seats.get(&port)?.address6
     }
 
     /// The guest on `port` is gone; its lease runs on for when it comes back.
@@ -103,11 +129,23 @@ impl Leases {
         if let Some(Seat {
             address,
             name: Some(name),
+            ..
         }) = self.seats.remove(&port)
         {
             self.remove_name(&name, address, dns);
+            // What the lease is called stays, as the lease does; an IPv6 address is the guest's own.
+            for label in self.names.of(address) {
+                set_host(dns, &label, address, None);
+            }
         }
         self.drain_events(dns, None, Duration::ZERO);
+    }
+
+    /// Whether the guest of another port keeps `ip`.
+    pub(crate) fn is_for_another6(&self, ip: Ipv6Addr, port: PortId) -> bool {
+        self.seats
+            .iter()
+            .any(|(owner, seat)| *owner != port && seat.address6 == Some(ip))
     }
 
     /// Whether `ip` is set aside for the guest of another port.
@@ -155,12 +193,22 @@ impl Leases {
     }
 
     /// Lets names and neighbours follow what has happened to leases.
-    pub(crate) fn settle(&mut self, dns: &mut Dns, neighbours: &mut Neighbours, now: Duration) {
+    pub(crate) fn settle(
+        &mut self,
+        dns: &mut Dns,
+        neighbours: &mut Neighbours<Ipv4Addr>,
+        now: Duration,
+    ) {
         self.drain_events(dns, Some(neighbours), now);
     }
 
     /// Ends leases that are over.
-    pub(crate) fn expire(&mut self, now: Duration, dns: &mut Dns, neighbours: &mut Neighbours) {
+    pub(crate) fn expire(
+        &mut self,
+        now: Duration,
+        dns: &mut Dns,
+        neighbours: &mut Neighbours<Ipv4Addr>,
+    ) {
         self.server.expire(now);
         self.drain_events(dns, Some(neighbours), now);
     }
@@ -168,7 +216,7 @@ impl Leases {
     fn drain_events(
         &mut self,
         dns: &mut Dns,
-        mut neighbours: Option<&mut Neighbours>,
+        mut neighbours: Option<&mut Neighbours<Ipv4Addr>>,
         now: Duration,
     ) {
         while let Some(event) = self.server.poll_event() {
@@ -210,9 +258,8 @@ impl Leases {
 
     fn add_name(&mut self, name: &str, ip: Ipv4Addr, dns: &mut Dns) -> Option<String> {
         let label = self.names.claim(name, ip)?;
-        if let Err(err) = dns.set_host(&label, &[IpAddr::V4(ip)]) {
-            log::debug!("{label}: {err}");
-        }
+        let seat = self.seats.values().find(|seat| seat.address == ip);
+        set_host(dns, &label, ip, seat.and_then(|seat| seat.address6));
         Some(label)
     }
 
@@ -225,5 +272,15 @@ impl Leases {
         if !seated && self.names.release(name, ip) {
             dns.remove_host(name);
         }
+    }
+}
+
+fn set_host(dns: &mut Dns, label: &str, ip: Ipv4Addr, ip6: Option<Ipv6Addr>) {
+    let addresses: Vec<IpAddr> = [Some(IpAddr::V4(ip)), ip6.map(IpAddr::V6)]
+        .into_iter()
+        .flatten()
+        .collect();
+    if let Err(err) = dns.set_host(label, &addresses) {
+        log::debug!("{label}: {err}");
     }
 }

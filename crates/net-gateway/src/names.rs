@@ -37,6 +37,12 @@ impl Names {
         (owner == ip).then_some(label)
     }
 
+    /// The names of `ip`.
+    pub(crate) fn of(&self, ip: Ipv4Addr) -> Vec<String> {
+        let own = self.owners.iter().filter(|(_, owner)| **owner == ip);
+        own.map(|(label, _)| label.clone()).collect()
+    }
+
     /// Takes `label` from `ip`; says whether it had it.
     pub(crate) fn release(&mut self, label: &str, ip: Ipv4Addr) -> bool {
         let label = label.to_ascii_lowercase();

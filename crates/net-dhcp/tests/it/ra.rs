@@ -288,7 +288,8 @@ fn a_router_that_stops_being_the_default_says_so_soon() {
 #[test]
 fn configurations_out_of_range_are_refused() {
     let secs = Duration::from_secs;
-    let refused: [(&str, fn(&mut RaConfig)); 14] = [
+    type Change = fn(&mut RaConfig);
+    let refused: [(&str, Change); 14] = [
         ("interval", |c| c.max_interval = Duration::from_secs(3)),
         ("interval", |c| c.max_interval = Duration::from_secs(1801)),
         ("interval", |c| c.min_interval = Duration::from_secs(2)),

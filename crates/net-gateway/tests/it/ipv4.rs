@@ -1,5 +1,4 @@
-//! The gateway as a guest meets it: frames in, frames out, in simulated time.
-#![allow(clippy::unwrap_used)] // A test that meets a surprise is to stop.
+//! IPv4: ARP, DHCP, DNS, echo, errors, and whose address is whose.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
