@@ -17,6 +17,7 @@
 //! is not moved by any of that, nor by [`split_at`](ZeroCopyPacket::split_at), nor by the export as
 //! `struct iovec`s ([`frame_segments`](ZeroCopyPacket::frame_segments)).
 
+mod batch;
 mod checksum;
 mod fast;
 mod flow;
@@ -32,9 +33,10 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use net_wire::ipv6::Fragment;
 use net_wire::{MacAddr, WireError, ip_proto};
 
+pub use batch::{PacketBatch, PacketFill};
 pub use meta::{FragmentState, L3, PacketMeta};
 
-use crate::segment::{IoSegment, SegmentList};
+use crate::segment::{IoSegment, SegmentList, copy_to_slice};
 use crate::vnet::VirtioNetHdr;
 
 /// The longest frame: the largest IP packet behind a tagged Ethernet header, in bytes.
@@ -55,6 +57,8 @@ pub enum PacketError {
     TooLong,
     /// More than [`ZeroCopyPacket::MAX_SEGMENTS`] pieces.
     TooManySegments,
+    /// The batch it was to be part of has no room: nobody's fault but the caller's.
+    BatchFull,
 }
 
 impl core::fmt::Display for PacketError {
@@ -63,6 +67,7 @@ impl core::fmt::Display for PacketError {
             Self::TooShort => "frame shorter than an Ethernet header",
             Self::TooLong => "frame longer than 65,553 bytes",
             Self::TooManySegments => "frame in more than 18 pieces",
+            Self::BatchFull => "no room in the batch",
         })
     }
 }
@@ -96,7 +101,9 @@ pub struct ZeroCopyPacket<'a> {
     borrowed: bool,
     len: u32,
     meta: PacketMeta,
-    rest: SegmentList<'a>,
+    /// The first is the place of the head in an export ([`Self::segments`]) and stale otherwise;
+    /// behind it comes what is not the packet's memory.
+    pieces: SegmentList<'a>,
 }
 
 impl<'a> ZeroCopyPacket<'a> {
@@ -113,36 +120,41 @@ impl<'a> ZeroCopyPacket<'a> {
     /// [`PacketError::TooShort`] and [`PacketError::TooLong`].
     #[inline]
     pub fn from_slice(frame: &'a [u8], header: VirtioNetHdr) -> Result<Self, PacketError> {
+        let mut packet = Self::blank();
+        packet.assign_slice(frame, header)?;
+        Ok(packet)
+    }
+
+    /// Makes this the packet of [`Self::from_slice`]; after an error it is none.
+    #[inline]
+    fn assign_slice(&mut self, frame: &'a [u8], header: VirtioNetHdr) -> Result<(), PacketError> {
         if frame.len() > MAX_FRAME_LEN {
             return Err(PacketError::TooLong);
         }
-        let mut room = [0; ROOM];
-        let copied = match (frame.first_chunk(), room.last_chunk_mut::<HEAD_MAX>()) {
+        let copied = match (frame.first_chunk(), self.room.last_chunk_mut::<HEAD_MAX>()) {
             (Some(first), Some(head)) => {
                 *head = *first;
                 HEAD_MAX
             }
             _ => {
-                room[HEADROOM..HEADROOM + frame.len()].copy_from_slice(frame);
+                self.room[HEADROOM..HEADROOM + frame.len()].copy_from_slice(frame);
                 frame.len()
             }
         };
-        let head = &room[HEADROOM..HEADROOM + copied];
-        let mut meta = PacketMeta::parse(head, frame.len())?;
-        meta.offload = header;
-        let head_len = head_len(&meta, head, frame.len());
-        let mut rest = SegmentList::new();
+        let head = &self.room[HEADROOM..HEADROOM + copied];
+        self.meta = PacketMeta::parse(head, frame.len())?;
+        self.meta.offload = header;
+        let head_len = head_len(&self.meta, head, frame.len());
+        self.pieces.truncate(1);
         // One segment always fits.
-        let _ = rest.push(IoSegment::from(frame.get(head_len..).unwrap_or_default()));
-        Ok(Self {
-            room,
-            start: HEADROOM as u8,
-            head_len: head_len as u8,
-            borrowed: true,
-            len: frame.len() as u32,
-            meta,
-            rest,
-        })
+        let _ = self
+            .pieces
+            .push(IoSegment::from(frame.get(head_len..).unwrap_or_default()));
+        self.start = HEADROOM as u8;
+        self.head_len = head_len as u8;
+        self.borrowed = true;
+        self.len = frame.len() as u32;
+        Ok(())
     }
 
     /// Makes a packet of the pieces of an Ethernet frame, in a guest's memory for example.
@@ -155,6 +167,34 @@ impl<'a> ZeroCopyPacket<'a> {
         segments: &[IoSegment<'a>],
         header: VirtioNetHdr,
     ) -> Result<Self, PacketError> {
+        let mut packet = Self::blank();
+        packet.assign(segments, header)?;
+        Ok(packet)
+    }
+
+    /// No packet yet: it has no byte, and is not shown to anybody before one was assigned.
+    const fn blank() -> Self {
+        Self {
+            room: [0; ROOM],
+            start: HEADROOM as u8,
+            head_len: 0,
+            borrowed: false,
+            len: 0,
+            meta: PacketMeta::BLANK,
+            pieces: SegmentList::with_place(),
+        }
+    }
+
+    /// Makes this the packet of [`Self::from_segments`]; after an error it is none.
+    ///
+    /// Made where it is, it costs its head and its pieces; returned and moved, a packet is 600
+    /// bytes to copy each time.
+    #[inline]
+    fn assign(
+        &mut self,
+        segments: &[IoSegment<'a>],
+        header: VirtioNetHdr,
+    ) -> Result<(), PacketError> {
         let (mut len, mut pieces) = (0usize, 0);
         for segment in segments {
             len = len.saturating_add(segment.len());
@@ -166,30 +206,26 @@ impl<'a> ZeroCopyPacket<'a> {
         if pieces > Self::MAX_SEGMENTS {
             return Err(PacketError::TooManySegments);
         }
-        let mut room = [0; ROOM];
         let mut copied = 0;
         for segment in segments {
-            copied += segment.copy_to_slice(0, &mut room[HEADROOM + copied..]);
+            copied += segment.copy_to_slice(0, &mut self.room[HEADROOM + copied..]);
             if copied == HEAD_MAX {
                 break;
             }
         }
-        let head = &room[HEADROOM..HEADROOM + copied];
-        let mut meta = PacketMeta::parse(head, len)?;
-        meta.offload = header;
-        let head_len = head_len(&meta, head, len);
-        let mut rest = SegmentList::new();
-        rest.push_range(segments, head_len, len - head_len)
+        let head = &self.room[HEADROOM..HEADROOM + copied];
+        self.meta = PacketMeta::parse(head, len)?;
+        self.meta.offload = header;
+        let head_len = head_len(&self.meta, head, len);
+        self.pieces.truncate(1);
+        self.pieces
+            .push_range(segments, head_len, len - head_len)
             .map_err(|_| PacketError::TooManySegments)?;
-        Ok(Self {
-            room,
-            start: HEADROOM as u8,
-            head_len: head_len as u8,
-            borrowed: false,
-            len: len as u32,
-            meta,
-            rest,
-        })
+        self.start = HEADROOM as u8;
+        self.head_len = head_len as u8;
+        self.borrowed = false;
+        self.len = len as u32;
+        Ok(())
     }
 
     /// Makes a packet of pieces of memory that are no Rust slices: the descriptors of a virtqueue,
@@ -256,7 +292,7 @@ impl<'a> ZeroCopyPacket<'a> {
             borrowed: self.borrowed,
             len: len as u32,
             meta,
-            rest: self.rest.range(skip, take),
+            pieces: self.rest_range(skip, take),
         })
     }
 
@@ -312,7 +348,15 @@ impl<'a> ZeroCopyPacket<'a> {
     /// The pieces behind the head, which are not this packet's memory.
     #[inline]
     pub fn rest(&self) -> &[IoSegment<'a>] {
-        &self.rest
+        self.pieces.get(1..).unwrap_or_default()
+    }
+
+    /// The pieces of the `take` bytes of the rest from `skip` on, for a packet of their own.
+    fn rest_range(&self, skip: usize, take: usize) -> SegmentList<'a> {
+        let mut pieces = SegmentList::with_place();
+        // A part of the rest has no more pieces than the rest.
+        let _ = pieces.push_range(self.rest(), skip, take);
+        pieces
     }
 
     /// Bytes that [`Self::push_head`] still has room for.
@@ -394,6 +438,18 @@ impl<'a> ZeroCopyPacket<'a> {
         self.range_segments(usize::from(self.meta.payload_offset) + skip, take)
     }
 
+    /// The whole frame as [`Self::frame_segments`] has it, in the packet's own list: for a frame
+    /// that goes on as it is, without a copy of the list.
+    #[inline]
+    pub fn segments(&mut self) -> &[IoSegment<'_>] {
+        let head = IoSegment::from(self.head());
+        // SAFETY: the head lives as long as the packet stays borrowed, which is as long as anybody
+        // can see this segment: `rest` leaves it out, and the next call puts another in its place.
+        let head = unsafe { IoSegment::<'a>::from_raw(head.as_ptr(), head.len()) };
+        self.pieces.set_first(head);
+        &self.pieces
+    }
+
     /// The whole frame: the head, then the rest where it lies.
     #[inline]
     pub fn frame_segments(&self) -> SegmentList<'_> {
@@ -408,7 +464,7 @@ impl<'a> ZeroCopyPacket<'a> {
         let left = take - head.len();
         // Head and rest together are at most 19 pieces.
         let _ = list.push(head);
-        let _ = list.push_range(&self.rest, skip.saturating_sub(self.head_len.into()), left);
+        let _ = list.push_range(self.rest(), skip.saturating_sub(self.head_len.into()), left);
         list
     }
 
@@ -426,7 +482,7 @@ impl<'a> ZeroCopyPacket<'a> {
                 back[..m].copy_from_slice(&rest[..m]);
                 n + m
             }
-            None => n + self.rest.copy_to_slice(skip, back),
+            None => n + copy_to_slice(self.rest(), skip, back),
         }
     }
 
@@ -458,7 +514,7 @@ impl<'a> ZeroCopyPacket<'a> {
     /// What follows the head, where it is Rust memory.
     #[inline]
     fn borrowed_rest(&self) -> Option<&'a [u8]> {
-        match (&*self.rest, self.borrowed) {
+        match (self.rest(), self.borrowed) {
             ([], _) => Some(&[]),
             // SAFETY: `borrowed` is set only where the segment was made of a `&'a [u8]`.
             ([one], true) => Some(unsafe { one.as_slice() }),
@@ -473,7 +529,7 @@ impl core::fmt::Debug for ZeroCopyPacket<'_> {
             .field("len", &self.len)
             .field("meta", &self.meta)
             .field("head", &self.head())
-            .field("rest", &self.rest)
+            .field("rest", &self.rest())
             .finish()
     }
 }

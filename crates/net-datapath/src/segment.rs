@@ -10,6 +10,7 @@ mod volatile;
 
 use core::marker::PhantomData;
 
+pub(crate) use list::copy_to_slice;
 pub use list::{SegmentList, SegmentListFull};
 
 use crate::pool::{PacketBuf, SharedBuf};

@@ -6,6 +6,7 @@ use net_wire::checksum::{Accumulator, Sum, pseudo_v4, pseudo_v6, sum};
 use net_wire::ip_proto;
 
 use super::{FragmentState, L3, ZeroCopyPacket};
+use crate::segment::copy_to_slice;
 
 impl ZeroCopyPacket<'_> {
     /// Whether the checksum of an IPv4 header is right; true for everything else.
@@ -76,7 +77,7 @@ impl ZeroCopyPacket<'_> {
         let mut buffer = [0u8; 512];
         while left > 0 {
             let want = left.min(buffer.len());
-            let n = self.rest.copy_to_slice(skip, &mut buffer[..want]);
+            let n = copy_to_slice(self.rest(), skip, &mut buffer[..want]);
             if n == 0 {
                 break;
             }

@@ -85,6 +85,26 @@ pub struct PacketMeta {
 struct Bad;
 
 impl PacketMeta {
+    /// That of no frame.
+    pub(super) const BLANK: Self = Self {
+        offload: VirtioNetHdr::PLAIN,
+        fragment_header: 0,
+        fragment: FragmentState::None,
+        malformed: false,
+        tag: 0,
+        ethertype: 0,
+        l3_offset: 0,
+        l4_offset: 0,
+        l3: L3::Other,
+        l4_protocol: 0,
+        tcp_flags: 0,
+        payload_offset: 0,
+        src_port: 0,
+        dst_port: 0,
+        payload_end: 0,
+        l3_end: 0,
+    };
+
     /// Parses the headers of a frame of `frame_len` bytes whose first bytes are `head`.
     ///
     /// A frame that is not IP, or is broken above Ethernet, is still described: a switch forwards

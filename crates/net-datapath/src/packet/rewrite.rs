@@ -5,6 +5,7 @@ use net_wire::checksum::Delta;
 use net_wire::ethernet::{EtherType, HEADER_LEN, VLAN_TAG_LEN};
 
 use super::{HEAD_MAX, HEADROOM, L3, MAX_FRAME_LEN, PacketMeta, ROOM, ZeroCopyPacket, head_len};
+use crate::segment::copy_to_slice;
 
 impl ZeroCopyPacket<'_> {
     /// Sets where the frame goes.
@@ -110,14 +111,14 @@ impl ZeroCopyPacket<'_> {
         room.get_mut(HEADROOM..HEADROOM + kept)?
             .copy_from_slice(front);
         let skip = n.saturating_sub(head);
-        self.rest
-            .copy_to_slice(skip, room.get_mut(HEADROOM + kept..HEADROOM + want)?);
+        let room_behind = room.get_mut(HEADROOM + kept..HEADROOM + want)?;
+        copy_to_slice(self.rest(), skip, room_behind);
         let front = room.get(HEADROOM..HEADROOM + want)?;
         let mut meta = PacketMeta::parse(front, len).ok()?;
         meta.offload = offload;
         // What was in the head stays there: it may have been rewritten.
         let head = head_len(&meta, front, len).max(kept);
-        self.rest = self.rest.range(skip + head - kept, len - head);
+        self.pieces = self.rest_range(skip + head - kept, len - head);
         self.room = room;
         self.meta = meta;
         self.start = HEADROOM as u8;

@@ -48,6 +48,29 @@ impl<'a> SegmentList<'a> {
         }
     }
 
+    /// A list whose first place is taken, by nothing yet: see [`Self::set_first`].
+    #[inline]
+    pub(crate) const fn with_place() -> Self {
+        let mut list = Self::new();
+        list.segments[0] = MaybeUninit::new(IoSegment::EMPTY);
+        list.len = 1;
+        list
+    }
+
+    /// Puts a segment, empty or not, in the place of the first.
+    #[inline]
+    pub(crate) fn set_first(&mut self, segment: IoSegment<'a>) {
+        if let Some(slot) = self.segments[..self.len].first_mut() {
+            slot.write(segment);
+        }
+    }
+
+    /// Forgets all segments behind the first `len`.
+    #[inline]
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     /// Appends a segment; an empty one is left out.
     ///
     /// # Errors
@@ -100,17 +123,26 @@ impl<'a> SegmentList<'a> {
     }
 
     /// Copies from `offset` on into `out`; returns how many bytes there were.
-    pub fn copy_to_slice(&self, mut offset: usize, out: &mut [u8]) -> usize {
-        let mut done = 0;
-        for segment in self.iter() {
-            let Some(rest) = out.get_mut(done..) else {
-                break;
-            };
-            done += segment.copy_to_slice(offset, rest);
-            offset -= offset.min(segment.len());
-        }
-        done
+    pub fn copy_to_slice(&self, offset: usize, out: &mut [u8]) -> usize {
+        copy_to_slice(self, offset, out)
     }
+}
+
+/// Copies from `offset` in the segments on into `out`; returns how many bytes there were.
+pub(crate) fn copy_to_slice(
+    segments: &[IoSegment<'_>],
+    mut offset: usize,
+    out: &mut [u8],
+) -> usize {
+    let mut done = 0;
+    for segment in segments {
+        let Some(rest) = out.get_mut(done..) else {
+            break;
+        };
+        done += segment.copy_to_slice(offset, rest);
+        offset -= offset.min(segment.len());
+    }
+    done
 }
 
 impl<'a> Deref for SegmentList<'a> {
