@@ -20,6 +20,10 @@ pub enum LinuxError {
         /// What to do about it; empty where nothing can be said.
         advice: Cow<'static, str>,
     },
+    /// The rules of the kernel's packet filter cannot be had or changed; the text says why and what
+    /// to do.
+    #[error("nftables: {0}")]
+    Nftables(String),
     /// The helper process ended or spoke out of turn.
     #[error("namespace helper: {0}")]
     Helper(&'static str),

@@ -13,6 +13,7 @@ use net_backend::{
     BackendError, BackendStats, Capabilities, MAX_FRAME, MIN_FRAME, NetworkBackend, Offloads,
     PacketBatch, TxFrame,
 };
+use net_datapath::packet::PacketFill;
 use net_datapath::{VirtioNetHdr, ZeroCopyPacket};
 
 use crate::error::Context;
@@ -154,24 +155,22 @@ impl FrameIo {
             let Some(ring) = &mut self.ring else { break };
             let most = (budget - seen).min(PacketBatch::LEN);
             let mut count = 0;
-            let mut room = self.batch.take();
+            let mut batch = self.batch.fill();
             while let Some(bytes) = ring.frame(count).filter(|_| count < most) {
                 count += 1;
-                match parse(bytes, self.header_len) {
+                match push(&mut batch, bytes, self.header_len) {
                     Some(packet) => {
                         self.stats.rx_frames += 1;
                         self.stats.rx_bytes += packet.len() as u64;
-                        room.push(packet);
                     }
                     None => self.stats.rx_malformed += 1,
                 }
             }
-            if !room.is_empty() {
-                sink(&mut room);
+            if !batch.is_empty() {
+                sink(batch.packets());
             }
-            lent += room.len();
+            lent += batch.len();
             seen += count;
-            self.batch.put_back(room);
             ring.release(count);
             if count < most {
                 break;
@@ -269,23 +268,21 @@ impl NetworkBackend for FrameIo {
                 break;
             }
             let header_len = self.header_len;
-            let mut room = self.batch.take();
+            let mut batch = self.batch.fill();
             for &(at, len) in &self.frames {
                 let bytes = self.arena.get(at..at + len).unwrap_or_default();
-                match parse(bytes, header_len) {
+                match push(&mut batch, bytes, header_len) {
                     Some(packet) => {
                         self.stats.rx_frames += 1;
                         self.stats.rx_bytes += packet.len() as u64;
-                        room.push(packet);
                     }
                     None => self.stats.rx_malformed += 1,
                 }
             }
-            if !room.is_empty() {
-                sink(&mut room);
+            if !batch.is_empty() {
+                sink(batch.packets());
             }
-            lent += room.len();
-            self.batch.put_back(room);
+            lent += batch.len();
         }
         Ok(lent)
     }
@@ -328,12 +325,16 @@ impl NetworkBackend for FrameIo {
 }
 
 /// A frame as it was read.
-fn parse(bytes: &[u8], header_len: usize) -> Option<ZeroCopyPacket<'_>> {
+fn push<'p, 'a>(
+    batch: &'p mut PacketFill<'_, 'a>,
+    bytes: &'a [u8],
+    header_len: usize,
+) -> Option<&'p mut ZeroCopyPacket<'a>> {
     let (header, frame) = bytes.split_at_checked(header_len)?;
     let mut bytes = [0; VirtioNetHdr::LEN];
     bytes.get_mut(..header_len)?.copy_from_slice(header);
     let header = VirtioNetHdr::from_bytes(&bytes);
-    ZeroCopyPacket::from_slice(frame, header).ok()
+    batch.push_slice(frame, header).ok()
 }
 
 /// The `TUN_F_` bits of what may be received.

@@ -14,6 +14,8 @@ pub(crate) const IFF_TAP: c_short = 0x0002;
 pub(crate) const IFF_MULTI_QUEUE: c_short = 0x0100;
 /// Each frame has a `virtio_net_hdr` in front.
 pub(crate) const IFF_VNET_HDR: c_short = 0x4000;
+/// The device must not exist yet.
+pub(crate) const IFF_TUN_EXCL: c_short = i16::MIN;
 /// There is no 4-byte packet information in front.
 pub(crate) const IFF_NO_PI: c_short = 0x1000;
 
@@ -29,6 +31,9 @@ pub(crate) const TUN_F_USO4: c_uint = 0x20;
 pub(crate) const TUN_F_USO6: c_uint = 0x40;
 
 const TUNSETIFF: c_ulong = request(WRITE, b'T', 202, 4);
+const TUNSETPERSIST: c_ulong = request(WRITE, b'T', 203, 4);
+const TUNSETOWNER: c_ulong = request(WRITE, b'T', 204, 4);
+const TUNSETGROUP: c_ulong = request(WRITE, b'T', 206, 4);
 const TUNSETOFFLOAD: c_ulong = request(WRITE, b'T', 208, 4);
 const TUNGETIFF: c_ulong = request(READ, b'T', 210, 4);
 const TUNGETVNETHDRSZ: c_ulong = request(READ, b'T', 215, 4);
@@ -100,6 +105,27 @@ pub(crate) fn tun_get_iff(fd: BorrowedFd<'_>) -> io::Result<(String, c_short)> {
     // SAFETY: the request writes one `ifreq`, which lives for the call.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNGETIFF as _, &raw mut request) })?;
     Ok((request.name(), request.flags))
+}
+
+/// Lets the device outlive its last descriptor.
+pub(crate) fn tun_set_persistent(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the argument is a number.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETPERSIST as _, c_ulong::from(1_u8)) })?;
+    Ok(())
+}
+
+/// Lets this user attach to the device.
+pub(crate) fn tun_set_owner(fd: BorrowedFd<'_>, user: u32) -> io::Result<()> {
+    // SAFETY: the argument is a number.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETOWNER as _, c_ulong::from(user)) })?;
+    Ok(())
+}
+
+/// Lets the members of this group attach to the device.
+pub(crate) fn tun_set_group(fd: BorrowedFd<'_>, group: u32) -> io::Result<()> {
+    // SAFETY: the argument is a number.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETGROUP as _, c_ulong::from(group)) })?;
+    Ok(())
 }
 
 /// Sets what the reader takes.
@@ -242,6 +268,9 @@ mod tests {
     #[test]
     fn the_numbers_are_those_of_the_kernel_headers() {
         assert_eq!(TUNSETIFF, 0x4004_54ca);
+        assert_eq!(TUNSETPERSIST, 0x4004_54cb);
+        assert_eq!(TUNSETOWNER, 0x4004_54cc);
+        assert_eq!(TUNSETGROUP, 0x4004_54ce);
         assert_eq!(TUNSETOFFLOAD, 0x4004_54d0);
         assert_eq!(TUNGETIFF, 0x8004_54d2);
         assert_eq!(TUNGETVNETHDRSZ, 0x8004_54d7);

@@ -10,6 +10,7 @@
 //! | [`netns`] | a command, or an existing namespace, with an interface that is ours |
 //! | [`packet_socket`] | a virtual Ethernet pair where TAP devices cannot be had |
 //! | [`netlink`] | links, addresses and routes |
+//! | [`nftables`] | one table of rules for each network: NAT, published ports, isolation |
 //! | [`probe`] | what this machine allows, and which switch forbids the rest |
 //!
 //! `unsafe` is in `ioctl.rs` and `sys.rs` (system calls behind safe functions) and in
@@ -38,6 +39,7 @@ mod frame_io;
 mod ioctl;
 pub mod netlink;
 pub mod netns;
+pub mod nftables;
 #[allow(unsafe_code)]
 mod packet_ring;
 pub mod packet_socket;
@@ -48,4 +50,4 @@ pub mod tap;
 
 pub use error::{LinuxError, Result};
 pub use packet_socket::PacketSocket;
-pub use tap::{Tap, TapOptions};
+pub use tap::{Tap, TapOptions, TapSpec};

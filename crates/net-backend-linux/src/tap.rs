@@ -8,12 +8,16 @@
 //! |---|---|
 //! | [`Tap::open`] | a device by name, made if it does not exist (needs CAP_NET_ADMIN) |
 //! | [`Tap::open_queues`] | a multiqueue device: one [`Tap`] a queue |
+//! | [`create_persistent`] | makes a device for somebody else, who may open it without privileges |
 //! | [`Tap::from_fd`] | a descriptor that was inherited or passed, as namespace helpers do |
+//! | [`Tap::open_macvtap`] | a macvtap interface, by way of its device file |
 //! | [`Tap::plain`] | a device without headers or offloads, by way of the crate `tun-tap` |
 
-use std::fs::{File, OpenOptions};
+mod persistent;
+
+use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use net_backend::{Capabilities, Offloads};
 use net_datapath::VirtioNetHdr;
@@ -21,7 +25,10 @@ use net_wire::MacAddr;
 
 use crate::error::Context;
 use crate::frame_io::{Device, FrameIo, MAX_TX_FRAME, Setup, delegate_backend, receive_flags};
+use crate::netlink::Link;
 use crate::{LinuxError, ioctl, sys};
+
+pub use persistent::{TapSpec, create_persistent};
 
 /// Where devices are made.
 pub(crate) const TUN_PATH: &str = "/dev/net/tun";
@@ -113,6 +120,57 @@ impl Tap {
             return Self::without_headers(fd, name, options);
         }
         Self::with_headers((fd, name), options, 1)
+    }
+
+    /// Opens the macvtap `link`, as [`Netlink::create_macvtap`](crate::netlink::Netlink) returns it,
+    /// through its device file `/dev/tapN`, N being the interface's number.
+    ///
+    /// The interface has to be up for frames to pass. Its hardware address and the MTU are those of
+    /// `link`; frames to other addresses do not arrive.
+    ///
+    /// # Errors
+    /// [`LinuxError::Host`]: no such file (ENOENT), which a container's `/dev` may lack, no right to
+    /// open it (EACCES), in use (EBUSY); [`LinuxError::Invalid`] if that file is another
+    /// interface's, as happens between network namespaces that share a `/dev`.
+    pub fn open_macvtap(link: &Link) -> Result<Self, LinuxError> {
+        let path = format!("/dev/tap{}", link.index);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
+            .open(&path)
+            .context(format!("open {path} of {}", link.name))
+            .map_err(|error| match error.errno() {
+                Some(libc::ENOENT) => error.with_advice(
+                    "this /dev is not the kernel's own: mknod it with the numbers in \
+                     /sys/class/net/NAME/macvtap/tapN/dev",
+                ),
+                Some(libc::EACCES) => error.with_advice("give the device file to the user: chown"),
+                _ => error,
+            })?;
+        // The numbers of interfaces repeat between namespaces.
+        let expected = format!(
+            "/sys/class/net/{0}/macvtap/tap{1}/dev",
+            link.name, link.index
+        );
+        let numbers = fs::read_to_string(&expected).context(format!("read {expected}"))?;
+        let device = file.metadata().context(format!("ask about {path}"))?.rdev();
+        let found = format!("{}:{}", libc::major(device), libc::minor(device));
+        if numbers.trim() != found {
+            return Err(LinuxError::Invalid(format!(
+                "{path} is the device {found}, that of {} would be {}",
+                link.name,
+                numbers.trim()
+            )));
+        }
+        let flags = ioctl::IFF_TAP | ioctl::IFF_NO_PI | ioctl::IFF_VNET_HDR;
+        ioctl::tun_set_iff(file.as_fd(), "", flags)
+            .context(format!("have virtio headers on {path}"))?;
+        let options = TapOptions {
+            mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+            mac: link.mac,
+        };
+        Self::with_headers((file.into(), link.name.clone()), options, 1)
     }
 
     /// Makes a device without headers, hence without offloads.

@@ -47,6 +47,13 @@ pub(crate) const ALL: &[Named] = &[
     ("links_are_what_was_asked_for", || alone("links")),
     ("addresses_and_routes_move_and_return", || alone("moving")),
     ("vlans_of_a_bridge", || alone("vlans")),
+    ("a_device_stays_for_its_user", || alone("persistent")),
+    ("tables_come_and_go_and_touch_no_other", || alone("rules")),
+    ("kernel_nat_lets_pass_what_it_should", || alone("nat")),
+    ("host_only_keeps_guests_in", || alone("host-only")),
+    ("isolated_guests_reach_the_host_alone", || {
+        alone("isolation")
+    }),
 ];
 
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);

@@ -8,10 +8,12 @@ use std::process::ExitCode;
 
 use net_backend::{NetworkBackend, Offloads};
 use net_backend_linux::netlink::{BridgeOptions, Netlink};
+use net_backend_linux::tap::{TapSpec, create_persistent};
 use net_backend_linux::{Tap, TapOptions};
+use net_wire::MacAddr;
 
 use crate::gateway::{GATEWAY, PORT};
-use crate::netlink;
+use crate::{netlink, peer, rules};
 
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -27,6 +29,12 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         ["links"] => netlink::links(),
         ["moving"] => netlink::moving(),
         ["vlans"] => netlink::vlans(),
+        ["peer", name] => peer::main(name),
+        ["rules"] => rules::tables(),
+        ["nat"] => rules::nat(),
+        ["host-only"] => rules::host_only(),
+        ["isolation"] => rules::isolation(),
+        ["persistent"] => persistent(),
         ref other => panic!("no part {other:?}"),
     }
     ExitCode::SUCCESS
@@ -161,6 +169,69 @@ fn unplug() {
     let netlink = Netlink::new().expect("netlink");
     let index = netlink.link("eth0").expect("eth0").index;
     netlink.delete_link(index).expect("delete");
+}
+
+/// A device for somebody else: it stays, and its user opens it without privileges.
+fn persistent() {
+    let netlink = Netlink::new().expect("netlink");
+    let options = TapOptions::default();
+    let spec = TapSpec {
+        name: "vm%d".into(),
+        mac: Some(MacAddr([2, 0xab, 0, 0, 0, 3])),
+        mtu: 65520,
+        alias: Some("arcbox-net test".into()),
+        ..TapSpec::default()
+    };
+    let link = create_persistent(&netlink, &spec).expect("a device");
+    assert_eq!(
+        (&link.name[..], link.mac, link.mtu),
+        ("vm0", spec.mac, 65520)
+    );
+    assert_eq!(
+        (link.alias, link.kind),
+        (spec.alias.clone(), Some("tun".into()))
+    );
+    let same = TapSpec {
+        name: "vm0".into(),
+        ..spec.clone()
+    };
+    let taken = create_persistent(&netlink, &same).expect_err("taken");
+    assert_eq!(taken.errno(), Some(libc::EBUSY), "{taken}");
+    // Opening and closing leaves it; of a device with one queue there is no second.
+    for _ in 0..2 {
+        let tap = Tap::open("vm0", options).expect("opened");
+        assert!(Tap::open("vm0", options).is_err(), "in use");
+        assert!(Tap::open_queues("vm0", 2, options).is_err());
+        drop(tap);
+    }
+    netlink.delete_link(link.index).expect("gone");
+    assert_eq!(netlink.find("vm0").expect("an answer"), None);
+
+    let many = TapSpec {
+        name: "vm1".into(),
+        queues: 4,
+        ..TapSpec::default()
+    };
+    let link = create_persistent(&netlink, &many).expect("a device");
+    assert!(Tap::open("vm1", options).is_err(), "it is multiqueue");
+    assert_eq!(
+        Tap::open_queues("vm1", 4, options).expect("queues").len(),
+        4
+    );
+    netlink.delete_link(link.index).expect("gone");
+    for queues in [0, 257] {
+        let spec = TapSpec {
+            queues,
+            ..TapSpec::default()
+        };
+        assert!(create_persistent(&netlink, &spec).is_err());
+    }
+    let wrong = TapSpec {
+        mtu: 10,
+        ..spec.clone()
+    };
+    assert!(create_persistent(&netlink, &wrong).is_err());
+    assert_eq!(netlink.find("vm0").expect("an answer"), None, "half made");
 }
 
 /// Devices of every kind, in a namespace where nobody else is.

@@ -15,6 +15,10 @@ mod inside;
 #[cfg(target_os = "linux")]
 mod netlink;
 #[cfg(target_os = "linux")]
+mod peer;
+#[cfg(target_os = "linux")]
+mod rules;
+#[cfg(target_os = "linux")]
 mod runner;
 
 #[cfg(target_os = "linux")]
