@@ -32,6 +32,8 @@ mod dns_io;
 mod engine;
 mod error;
 mod handed_over;
+#[cfg(target_os = "linux")]
+pub mod kernel;
 mod mac;
 mod manager;
 mod resolv;
@@ -45,7 +47,7 @@ pub use error::ManagerError;
 pub use mac::mac_for;
 pub use manager::NetworkManager;
 pub use net_backend::NetworkBackend;
-pub use net_usernet::{Protocol, probe_ping_sockets};
+pub use net_usernet::{Protocol, PublishError, bind_published, probe_ping_sockets};
 pub use resolv::host_resolvers;
 pub use uplink::{UplinkConfig, UplinkDevice};
 pub use worker::{

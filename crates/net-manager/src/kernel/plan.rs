@@ -1,0 +1,150 @@
+//! What a network is to be in the kernel, worked out and checked before anything is made.
+
+use std::net::Ipv4Addr;
+
+use ipnetwork::{IpNetwork, Ipv4Network};
+use net_backend_linux::nftables::{Isolation, Reach, Table};
+use net_wire::MacAddr;
+
+use super::names;
+use super::system::System;
+use crate::config::{NetworkConfig, NetworkMode};
+use crate::error::ManagerError;
+
+/// The most queues of a TAP device.
+const MAX_QUEUES: u16 = 256;
+
+/// A network in the kernel.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) network: String,
+    pub(super) mode: NetworkMode,
+    /// The bridge, and whether it is ours to make.
+    pub(super) bridge: String,
+    pub(super) owns_bridge: bool,
+    pub(super) bridge_mac: MacAddr,
+    pub(super) gateway_mac: MacAddr,
+    /// The address of the bridge, where the host is the router.
+    pub(super) address: Option<Ipv4Network>,
+    /// The port behind which the network's own process stands.
+    pub(super) service: String,
+    pub(super) mtu: u16,
+    pub(super) queues: u16,
+    pub(super) isolated: bool,
+    pub(super) take_over: Option<String>,
+}
+
+impl Plan {
+    pub(super) fn new(config: &NetworkConfig) -> Result<Self, ManagerError> {
+        let gateway = net_gateway::Config::new(config.subnet)?;
+        names::check_network(&config.name)?;
+        let refuse = |why: &str| Err(ManagerError::Invalid(why.to_owned()));
+        let bridged = config.mode == NetworkMode::Bridge;
+        if !(1..=MAX_QUEUES).contains(&config.queues) {
+            return refuse("a TAP device has 1 to 256 queues");
+        }
+        if config.bridge.is_some() && !bridged {
+            return refuse("only a network in bridge mode joins a bridge of the host");
+        }
+        if config.take_over.is_some() && !bridged {
+            return refuse("only a network in bridge mode takes an interface over");
+        }
+        for name in config.bridge.iter().chain(&config.take_over) {
+            names::check_interface(name)?;
+        }
+        let router = gateway.ip;
+        if !bridged && router.to_bits() + 1 >= config.subnet.broadcast().to_bits() {
+            return Err(net_gateway::ConfigError::SubnetTooSmall(config.subnet).into());
+        }
+        let address = Ipv4Network::new(router, config.subnet.prefix())
+            .map_err(|_| net_gateway::ConfigError::SubnetTooSmall(config.subnet))?;
+        let gateway_mac = config.mac.map_or(gateway.mac, MacAddr);
+        let [_, _, rest @ ..] = gateway.mac.0;
+        Ok(Self {
+            network: config.name.clone(),
+            mode: config.mode,
+            owns_bridge: config.bridge.is_none(),
+            bridge: match &config.bridge {
+                Some(name) => name.clone(),
+                None => names::bridge(&config.name),
+            },
+            // The same for the same network, as the gateway's is, and another than the gateway's.
+            bridge_mac: MacAddr([0x02, 0xac, rest[0], rest[1], rest[2], rest[3]]),
+            gateway_mac,
+            address: (!bridged).then_some(address),
+            service: names::service(&config.name),
+            mtu: config.mtu,
+            queues: config.queues,
+            isolated: config.isolated,
+            take_over: config.take_over.clone(),
+        })
+    }
+
+    /// Refuses what the state of the host forbids: a name that is taken, a bridge that is none, a
+    /// network that the host is in already.
+    pub(super) fn check(&self, system: &dyn System) -> Result<(), ManagerError> {
+        match system.find(&self.bridge)? {
+            Some(_) if self.owns_bridge => {
+                return Err(ManagerError::Invalid(format!(
+                    "there is an interface {} already, which network {} did not make",
+                    self.bridge, self.network
+                )));
+            }
+            Some(seen) if seen.kind.as_deref() == Some("bridge") => {}
+            None if self.owns_bridge => {}
+            _ => {
+                return Err(ManagerError::Invalid(format!(
+                    "{} is no bridge of this host",
+                    self.bridge
+                )));
+            }
+        }
+        let Some(address) = self.address else {
+            return Ok(());
+        };
+        for interface in system.interfaces()? {
+            for there in system.addresses(&interface.name)? {
+                if let IpNetwork::V4(there) = there.network
+                    && overlap(there, address)
+                {
+                    return Err(ManagerError::SubnetTaken {
+                        subnet: address.network(),
+                        prefix: address.prefix(),
+                        by: format!("{there} of the interface {}", interface.name),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rules, without the ports that are published; none for a network that needs none.
+    pub(super) fn rules(&self) -> Option<Table> {
+        // In bridge mode the ports of the guests are isolated, and the way out is not: no rule
+        // could tell that from a guest.
+        self.address.map(|address| Table {
+            network: self.network.clone(),
+            bridge: self.bridge.clone(),
+            reach: match self.mode {
+                NetworkMode::Nat => Reach::Nat,
+                NetworkMode::HostOnly => Reach::HostOnly,
+                NetworkMode::Bridge => Reach::Bridged,
+            },
+            subnet4: Ipv4Network::new(address.network(), address.prefix()).ok(),
+            isolation: self.isolated.then(|| Isolation {
+                gateway: Some((self.service.clone(), self.gateway_mac)),
+            }),
+            ..Table::default()
+        })
+    }
+}
+
+/// Whether two networks have an address in common.
+pub(crate) fn overlap(a: Ipv4Network, b: Ipv4Network) -> bool {
+    a.contains(b.network()) || b.contains(a.network())
+}
+
+/// The gateway's own address on a network whose router is the host: the one behind the router's.
+pub(crate) fn second_address(first: Ipv4Addr) -> Ipv4Addr {
+    Ipv4Addr::from_bits(first.to_bits().saturating_add(1))
+}
