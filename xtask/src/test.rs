@@ -14,7 +14,7 @@ use std::time::Duration;
 use lexopt::prelude::*;
 
 use crate::table::{self, Group};
-use crate::{Result, cmd, e2e};
+use crate::{Result, apt, cmd, e2e};
 
 /// What the command line of `test` and `e2e` can say.
 #[derive(Debug, Default)]
@@ -57,6 +57,10 @@ impl Options {
 /// `test [--require-all] [--release] [FILTER...]`
 pub(crate) fn run(args: lexopt::Parser) -> Result<()> {
     let options = Options::read(args)?;
+    // Tests of kernel NAT run it; without it they say so and are skipped.
+    if let Err(why) = apt::ensure_program("nft", "nftables") {
+        eprintln!("xtask: {why}");
+    }
     let mut groups = cargo_tests(&options)?;
     groups.extend(e2e::groups(&options)?);
     groups.retain(|g| g.passed + g.failed.len() + g.skipped.len() > 0);

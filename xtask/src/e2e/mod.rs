@@ -33,12 +33,13 @@ use crate::{Result, apt, cmd};
 use vm::Image;
 use world::World;
 
-/// What the tests run: QEMU, the guest's userland, and the tools that make namespaces.
+/// What the tests run: QEMU, the guest's userland, and the tools that make namespaces and rules.
 const PACKAGES: &[&str] = &[
     "qemu-system-x86",
     "busybox-static",
     "iproute2",
     "iputils-ping",
+    "nftables",
 ];
 
 /// Installs what the tests run.
