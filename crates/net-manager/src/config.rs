@@ -1,7 +1,9 @@
 //! What a network is told at its birth.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnetwork::Ipv4Network;
 use net_usernet::Protocol;
@@ -158,6 +160,8 @@ pub struct NetworkConfig {
     pub publish: Vec<PublishedPort>,
     /// A file to capture every frame into.
     pub pcap: Option<PathBuf>,
+    /// A file that is open already, in place of [`Self::pcap`].
+    pub capture: Option<Arc<File>>,
     /// Whether this network has a gateway of its own, with DHCP, DNS and the way out. Without one
     /// it is a switch, and one of its attachments brings all that: an interface of vmnet.framework.
     pub gateway: bool,
@@ -199,6 +203,7 @@ impl Default for NetworkConfig {
             host_loopback: false,
             publish: Vec::new(),
             pcap: None,
+            capture: None,
             gateway: true,
             engine: Engine::default(),
             fallback: None,

@@ -2,14 +2,16 @@
 //! that may not.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 #[cfg(target_os = "linux")]
 use net_backend_socket::bess::BessListener;
 use net_backend_socket::qemu_stream::QemuStreamListener;
 
+use crate::config::PublishedPort;
 use crate::error::ManagerError;
 use crate::manager::NetworkManager;
-use crate::worker::{Attach, AttachOptions, AttachmentInfo, Command, Listener};
+use crate::worker::{Attach, AttachOptions, AttachmentInfo, Command, Listener, PublishedAs};
 
 impl NetworkManager {
     /// Attaches a listener for QEMU's `-netdev stream`; each connection is a guest.
@@ -35,6 +37,23 @@ impl NetworkManager {
         options: AttachOptions,
     ) -> Result<AttachmentInfo, ManagerError> {
         self.attach_any(Attach::Listener(Listener::Bess(listener)), options)
+    }
+
+    /// Publishes a port whose socket [`bind_published`](crate::bind_published) has made, in a process
+    /// that may bind it.
+    ///
+    /// # Errors
+    /// As [`NetworkManager::publish`].
+    pub fn publish_bound(
+        &self,
+        port: PublishedPort,
+        socket: OwnedFd,
+    ) -> Result<PublishedAs, ManagerError> {
+        self.ask(|reply| Command::Publish {
+            port,
+            socket: Some(socket),
+            reply,
+        })
     }
 
     /// Sends the guests' questions to these resolvers from now on; the host's own are no longer

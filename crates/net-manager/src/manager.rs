@@ -195,7 +195,11 @@ impl NetworkManager {
     /// # Errors
     /// [`ManagerError::Publish`] where the host refuses, [`ManagerError::NoGuest`].
     pub fn publish(&self, port: PublishedPort) -> Result<PublishedAs, ManagerError> {
-        self.ask(|reply| Command::Publish { port, reply })
+        self.ask(|reply| Command::Publish {
+            port,
+            socket: None,
+            reply,
+        })
     }
 
     /// Takes a published port back; its connections live on.
@@ -254,7 +258,10 @@ impl NetworkManager {
     }
 
     /// Sends a command and waits for its answer.
-    fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, ManagerError> {
+    pub(crate) fn ask<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, ManagerError> {
         let (reply, answer) = mpsc::sync_channel(1);
         self.tell(command(reply))?;
         answer.recv().map_err(|_| ManagerError::NotRunning)?

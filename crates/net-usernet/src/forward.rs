@@ -3,6 +3,7 @@
 use core::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 /// A transport protocol of a published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,9 +110,8 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// Classifies what the host said about a socket for `forward`.
-    pub(crate) fn from_host(forward: &Forward, source: io::Error) -> Self {
-        let Forward { protocol, bind, .. } = *forward;
+    /// Classifies what the host said about a socket for `bind`.
+    pub(crate) fn from_host(protocol: Protocol, bind: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::AddrInUse => Self::PortTaken { protocol, bind },
             io::ErrorKind::PermissionDenied => Self::Privileged { protocol, bind },
@@ -123,6 +123,23 @@ impl PublishError {
             },
         }
     }
+}
+
+/// Binds the socket of a published port: here, or for a process that may not bind this port and has
+/// the socket handed over ([`UserNet::publish_bound`](crate::UserNet::publish_bound)).
+///
+/// # Errors
+/// [`PublishError::PortTaken`], [`PublishError::Privileged`], [`PublishError::NotLocal`], or
+/// [`PublishError::Host`] with what the host said.
+pub fn bind_published(protocol: Protocol, bind: SocketAddr) -> Result<OwnedFd, PublishError> {
+    let socket = match protocol {
+        Protocol::Tcp => crate::listen::bind(bind),
+        Protocol::Udp => {
+            let protocol = socket2::Protocol::UDP;
+            crate::sys::datagram_socket(bind, protocol).map(OwnedFd::from)
+        }
+    };
+    socket.map_err(|error| PublishError::from_host(protocol, bind, error))
 }
 
 /// Whether packets can be sent to `guest` at all.
@@ -150,8 +167,12 @@ mod tests {
             (libc::EADDRNOTAVAIL, "not on this host"),
             (libc::EMFILE, "cannot publish"),
         ] {
-            let text =
-                PublishError::from_host(&forward, io::Error::from_raw_os_error(errno)).to_string();
+            let text = PublishError::from_host(
+                forward.protocol,
+                forward.bind,
+                io::Error::from_raw_os_error(errno),
+            )
+            .to_string();
             assert!(
                 text.contains("8080") && text.contains("127.0.0.1"),
                 "{text}"

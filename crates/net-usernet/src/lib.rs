@@ -124,7 +124,7 @@ mod waiting;
 
 pub use config::{Config, Limits, Subnet, Timeouts};
 pub use egress::{Egress, GuestLink, PortId, SendStatus};
-pub use forward::{Forward, ForwardId, Protocol, PublishError};
+pub use forward::{Forward, ForwardId, Protocol, PublishError, bind_published};
 pub use icmp::{PingUnavailable, probe_ping_sockets};
 pub use statistics::{
     DropStatistics, PingStatistics, ReassemblyStatistics, Statistics, TcpStatistics, UdpStatistics,

@@ -3,14 +3,13 @@
 use core::time::Duration;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use mio::Interest;
 use mio::unix::SourceFd;
 use slab::Slab;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::Forward;
 use crate::token::{Source, TokenMap};
 use crate::udp::is_exhausted;
 
@@ -20,6 +19,26 @@ const ACCEPTS_PER_TURN: usize = 32;
 const BACKLOG: i32 = 1024;
 /// How long to leave a port alone when the process has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// A socket that listens at `address`.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    // Connections of an earlier run in TIME-WAIT are no reason to refuse the port; somebody who
+    // listens still is.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // 0.0.0.0 and [::] are two different forwards.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -36,26 +55,16 @@ struct Listener {
 }
 
 impl Listeners {
-    /// Starts to listen; returns the slot and the address.
+    /// Starts to take connections from a socket of [`bind`]; returns the slot and the address.
     pub(crate) fn open(
         &mut self,
         registry: &mio::Registry,
         tokens: TokenMap,
-        forward: &Forward,
+        socket: OwnedFd,
+        guest: SocketAddr,
     ) -> io::Result<(usize, SocketAddr)> {
-        let bind = forward.bind;
-        let socket = Socket::new(Domain::for_address(bind), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        // Connections of an earlier run in TIME-WAIT are no reason to refuse the port; somebody
-        // who listens still is.
-        socket.set_reuse_address(true)?;
-        if bind.is_ipv6() {
-            // 0.0.0.0 and [::] are two different forwards.
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&SockAddr::from(bind))?;
-        socket.listen(BACKLOG)?;
         let socket = TcpListener::from(socket);
+        socket.set_nonblocking(true)?;
         let addr = socket.local_addr()?;
         let entry = self.slots.vacant_entry();
         let slot = entry.key();
@@ -67,7 +76,7 @@ impl Listeners {
         )?;
         entry.insert(Listener {
             socket,
-            guest: forward.guest,
+            guest,
             retry: None,
         });
         Ok((slot, addr))

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use mio::Registry;
 use net_datapath::{FragmentState, L3, VirtioNetHdr, ZeroCopyPacket};
@@ -12,7 +13,7 @@ use net_wire::ip_proto;
 use crate::address::{self, Route};
 use crate::compose::{DEFAULT_TTL, IcmpError};
 use crate::errors::ErrorSender;
-use crate::forward::is_guest_address;
+use crate::forward::{bind_published, is_guest_address};
 use crate::icmp::PingRelay;
 use crate::listen::Listeners;
 use crate::reassembly::Reassembler;
@@ -346,11 +347,56 @@ impl UserNet {
     /// # Errors
     /// Why not, in one line for the user.
     pub fn publish(&mut self, forward: Forward) -> Result<ForwardId, PublishError> {
+        self.check_forward(&forward)?;
+        let socket = bind_published(forward.protocol, forward.bind)?;
+        self.publish_bound(forward, socket)
+    }
+
+    /// As [`Self::publish`], on a socket of [`bind_published`] that another process has made: one
+    /// that may bind a port that this one may not.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn publish_bound(
+        &mut self,
+        forward: Forward,
+        socket: OwnedFd,
+    ) -> Result<ForwardId, PublishError> {
+        self.check_forward(&forward)?;
         let Forward {
             protocol,
             bind,
             guest,
         } = forward;
+        let opened = match protocol {
+            Protocol::Tcp => self
+                .listeners
+                .open(&self.registry, self.tokens, socket, guest),
+            Protocol::Udp => self
+                .udp
+                .publish(&self.registry, self.tokens, forward, socket),
+        };
+        let (slot, addr) =
+            opened.map_err(|error| PublishError::from_host(protocol, bind, error))?;
+        let id = ForwardId(self.next_forward);
+        self.next_forward += 1;
+        self.forwards.insert(
+            id,
+            Opened {
+                protocol,
+                slot,
+                addr,
+            },
+        );
+        Ok(id)
+    }
+
+    fn check_forward(&self, forward: &Forward) -> Result<(), PublishError> {
+        let Forward {
+            protocol,
+            bind,
+            guest,
+        } = *forward;
         let limit = self.config.limits.forwards;
         if self.forwards.len() >= limit {
             return Err(PublishError::TooMany {
@@ -366,22 +412,7 @@ impl UserNet {
                 guest,
             });
         }
-        let opened = match protocol {
-            Protocol::Tcp => self.listeners.open(&self.registry, self.tokens, &forward),
-            Protocol::Udp => self.udp.publish(&self.registry, self.tokens, forward),
-        };
-        let (slot, addr) = opened.map_err(|error| PublishError::from_host(&forward, error))?;
-        let id = ForwardId(self.next_forward);
-        self.next_forward += 1;
-        self.forwards.insert(
-            id,
-            Opened {
-                protocol,
-                slot,
-                addr,
-            },
-        );
-        Ok(id)
+        Ok(())
     }
 
     /// Takes a forward back; `false` if there is none of that name. TCP connections that came

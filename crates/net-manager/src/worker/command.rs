@@ -1,6 +1,7 @@
 //! What the worker can be asked, and how it answers.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ pub(crate) enum Command {
     },
     Publish {
         port: PublishedPort,
+        /// Bound already, by a process that may.
+        socket: Option<OwnedFd>,
         reply: Reply<PublishedAs>,
     },
     Unpublish {
@@ -135,8 +138,12 @@ impl Worker {
                     let _ = reply.send(ip.ok_or(ManagerError::PoolEmpty(subnet)));
                 }
                 Ok(Command::ReleaseIp { ip }) => self.core.gateway.release_ip(ip),
-                Ok(Command::Publish { port, reply }) => {
-                    let _ = reply.send(self.publish(&port));
+                Ok(Command::Publish {
+                    port,
+                    socket,
+                    reply,
+                }) => {
+                    let _ = reply.send(self.publish(&port, socket));
                 }
                 Ok(Command::Unpublish { id }) => {
                     self.core.uplink.unpublish(id);
@@ -151,7 +158,11 @@ impl Worker {
         }
     }
 
-    fn publish(&mut self, port: &PublishedPort) -> Result<PublishedAs, ManagerError> {
+    pub(super) fn publish(
+        &mut self,
+        port: &PublishedPort,
+        socket: Option<OwnedFd>,
+    ) -> Result<PublishedAs, ManagerError> {
         if !self.core.has_gateway {
             return Err(ManagerError::NoGateway(port.bind.port()));
         }
@@ -165,11 +176,14 @@ impl Worker {
             .or(first)
             .ok_or(ManagerError::NoGuest(port.bind.port()))?;
         let guest = (guest, port.guest_port).into();
-        let (id, address) = self.core.uplink.publish(Forward {
-            protocol: port.protocol,
-            bind: port.bind,
-            guest,
-        })?;
+        let (id, address) = self.core.uplink.publish(
+            Forward {
+                protocol: port.protocol,
+                bind: port.bind,
+                guest,
+            },
+            socket,
+        )?;
         Ok(PublishedAs { id, address, guest })
     }
 

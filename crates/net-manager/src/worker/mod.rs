@@ -68,6 +68,15 @@ impl Worker {
         config: &NetworkConfig,
         commands: mpsc::Receiver<Command>,
     ) -> Result<(Self, Waker), ManagerError> {
+        Self::with_device(config, commands, Box::new(fast::open))
+    }
+
+    /// As [`Self::new`], with another way to open the interface of the uplink.
+    fn with_device(
+        config: &NetworkConfig,
+        commands: mpsc::Receiver<Command>,
+        open: fast::Open,
+    ) -> Result<(Self, Waker), ManagerError> {
         let host = ManagerError::host;
         let poll = Poll::new().map_err(host("make an event queue"))?;
         let waker =
@@ -100,17 +109,10 @@ impl Worker {
             gateway.config().ip,
             [relay_seed, translator_seed],
             registry("make an event queue")?,
+            open,
         )?;
 
-        let capture = match &config.pcap {
-            Some(path) => Some(
-                Capture::create(path).map_err(|source| ManagerError::Capture {
-                    path: path.clone(),
-                    source,
-                })?,
-            ),
-            None => None,
-        };
+        let capture = Capture::of(config)?;
         let mut switch = Switch::new(net_switch::Config::new(relay_seed));
         if config.gateway {
             switch.add_port(GATEWAY, net_switch::PortConfig::default());

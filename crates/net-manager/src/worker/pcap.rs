@@ -7,6 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use net_datapath::segment::IoSegment;
 
+use crate::config::NetworkConfig;
+use crate::error::ManagerError;
+
 /// Longest frame kept whole: a super-frame with its Ethernet header.
 const SNAP_LEN: u32 = 262_144;
 /// Link type "Ethernet" (the pcap link-layer header types registry).
@@ -20,9 +23,30 @@ pub(super) struct Capture {
 }
 
 impl Capture {
+    /// The capture that `config` asks for, if it does.
+    ///
+    /// # Errors
+    /// [`ManagerError::Capture`] where the file cannot be made or written.
+    pub(super) fn of(config: &NetworkConfig) -> Result<Option<Self>, ManagerError> {
+        let made = match (&config.capture, &config.pcap) {
+            (Some(file), _) => file.try_clone().and_then(Self::into_file),
+            (None, Some(path)) => Self::create(path),
+            (None, None) => return Ok(None),
+        };
+        made.map(Some).map_err(|source| ManagerError::Capture {
+            path: config.pcap.clone().unwrap_or_default(),
+            source,
+        })
+    }
+
     /// Creates or truncates `path` and writes the file header.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+        Self::into_file(File::create(path)?)
+    }
+
+    /// Writes the file header into an empty file.
+    pub(super) fn into_file(file: File) -> io::Result<Self> {
+        let mut file = BufWriter::with_capacity(1 << 20, file);
         file.write_all(&0xa1b2_c3d4u32.to_ne_bytes())?;
         file.write_all(&2u16.to_ne_bytes())?;
         file.write_all(&4u16.to_ne_bytes())?;

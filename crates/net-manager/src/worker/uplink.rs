@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mio::Registry;
@@ -58,6 +59,7 @@ impl Uplink {
         gateway: Ipv4Addr,
         seeds: [[u8; 16]; 2],
         registry: Registry,
+        open: fast::Open,
     ) -> Result<Self, ManagerError> {
         let [seed, translator_seed] = seeds;
         let subnet = net_usernet::Subnet {
@@ -73,8 +75,7 @@ impl Uplink {
             relay,
             way: match (config.mode, config.engine) {
                 (NetworkMode::Nat, Engine::Fast) => {
-                    let uplink =
-                        PacketUplink::new(config, gateway, translator_seed, Box::new(fast::open))?;
+                    let uplink = PacketUplink::new(config, gateway, translator_seed, open)?;
                     Way::Packets(Box::new(uplink))
                 }
                 (NetworkMode::Nat, _) => Way::Relay,
@@ -167,13 +168,15 @@ impl Uplink {
         self.relay.take_service_connection()
     }
 
-    /// Makes a port lead to a guest; gives its name back, and where it is published.
+    /// Makes a port lead to a guest; gives its name back, and where it is published. The relay takes
+    /// `socket` where it is given, and else binds one.
     ///
     /// # Errors
     /// [`ManagerError::Publish`] where the host refuses, [`ManagerError::NotOutside`].
     pub(super) fn publish(
         &mut self,
         forward: Forward,
+        socket: Option<OwnedFd>,
     ) -> Result<(ForwardId, SocketAddr), ManagerError> {
         let (opened, address) = match &mut self.way {
             Way::Packets(packets) if !forward.bind.ip().is_loopback() => {
@@ -181,7 +184,10 @@ impl Uplink {
                 (Opened::Translated(published), address)
             }
             _ => {
-                let id = self.relay.publish(forward)?;
+                let id = match socket {
+                    Some(socket) => self.relay.publish_bound(forward, socket)?,
+                    None => self.relay.publish(forward)?,
+                };
                 let address = self.relay.forward_addr(id).unwrap_or(forward.bind);
                 (Opened::Socket(id), address)
             }

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use mio::Interest;
 use mio::unix::SourceFd;
-use socket2::Protocol;
+use socket2::Socket;
 
 use super::{BATCHES_PER_TURN, Client, ClientKey, Published, Readable, UdpRelay, count};
 use crate::address;
@@ -22,15 +22,16 @@ const PORT_TRIES: usize = 64;
 const LOWEST_PORT: u16 = 1024;
 
 impl UdpRelay {
-    /// Opens the socket of a published port; returns its slot and the address it got.
+    /// Serves a published port on a socket of [`bind_published`](crate::bind_published); returns its slot and the address it has.
     pub(crate) fn publish(
         &mut self,
         registry: &mio::Registry,
         tokens: crate::token::TokenMap,
         forward: Forward,
+        socket: OwnedFd,
     ) -> io::Result<(usize, SocketAddr)> {
         let v6 = forward.bind.is_ipv6();
-        let socket = sys::datagram_socket(forward.bind, Protocol::UDP)?;
+        let socket = Socket::from(socket);
         sys::set_dont_fragment(&socket, v6, false);
         sys::coalesce(&socket);
         let wildcard = forward.bind.ip().is_unspecified();

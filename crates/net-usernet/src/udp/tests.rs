@@ -637,7 +637,11 @@ fn a_port_is_free_again_after_unpublish_and_a_taken_one_is_named() {
             "{error}"
         );
         assert!(world.net.unpublish(id) && !world.net.unpublish(id));
-        let id = world.net.publish(again).unwrap();
+        // Bound elsewhere or here, it is the same.
+        let socket = crate::bind_published(protocol, bind).unwrap();
+        assert!(crate::bind_published(protocol, bind).is_err());
+        let id = world.net.publish_bound(again, socket).unwrap();
+        assert_eq!(world.net.forward_addr(id), Some(bind));
         assert!(world.net.unpublish(id));
         let away = Forward {
             bind: "192.0.2.77:9999".parse().unwrap(),
