@@ -44,7 +44,7 @@ pub use network::KernelNetwork;
 pub use ops::{
     KernelAttach, KernelForward, KernelOps, KernelPort, MacvtapPort, NetnsPort, TapPort,
 };
-pub use state::StateDir;
+pub use state::{Held, StateDir};
 pub use undo::Recovered;
 
 pub(crate) use plan::overlap;

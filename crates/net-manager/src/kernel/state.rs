@@ -35,7 +35,7 @@ pub struct StateDir {
 
 /// A network's directory, held until this is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub struct Held {
     directory: PathBuf,
     /// Its lock ends when it is closed.
     _lock: File,
@@ -107,7 +107,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`ManagerError::InUse`] with the number of the process that has it.
-    pub(super) fn hold(&self, name: &str) -> Result<Held, ManagerError> {
+    pub fn hold(&self, name: &str) -> Result<Held, ManagerError> {
         names::check_network(name)?;
         let directory = self.network(name);
         let path = directory.join(LOCK);
@@ -170,7 +170,7 @@ impl Held {
     }
 
     /// Takes the directory away, if it holds nothing but our own files.
-    pub(super) fn remove(self) {
+    pub fn remove(self) {
         // What cannot be removed now is removed by whoever starts next; nothing depends on it.
         let _ = fs::remove_file(self.directory.join(JOURNAL));
         let _ = fs::remove_file(self.directory.join(LOCK));
