@@ -172,15 +172,14 @@ impl QemuStream {
         }
         let mut frames = self.decoder.frames();
         while lent < budget {
-            let mut room = self.batch.take();
+            let mut batch = self.batch.fill();
             let most = PacketBatch::LEN.min(budget - lent);
             for frame in frames.by_ref().take(most) {
-                match frame.map(|frame| ZeroCopyPacket::from_slice(frame, VirtioNetHdr::PLAIN)) {
-                    Ok(Ok(mut packet)) => {
-                        declare(&mut packet, self.config.declared(), self.config.mtu);
+                match frame.map(|frame| batch.push_slice(frame, VirtioNetHdr::PLAIN)) {
+                    Ok(Ok(packet)) => {
+                        declare(packet, self.config.declared(), self.config.mtu);
                         self.stats.rx_frames += 1;
                         self.stats.rx_bytes += packet.len() as u64;
-                        room.push(packet);
                     }
                     // Lengths have been checked; only a change of the packet's limits leads here.
                     Ok(Err(_)) => self.stats.rx_malformed += 1,
@@ -190,11 +189,10 @@ impl QemuStream {
                     }
                 }
             }
-            let count = room.len();
+            let count = batch.len();
             if count > 0 {
-                sink(&mut room);
+                sink(batch.packets());
             }
-            self.batch.put_back(room);
             lent += count;
             if count < most {
                 break;

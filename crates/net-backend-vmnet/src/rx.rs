@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use net_backend::{BackendStats, MIN_FRAME, Offloads, PacketBatch, declare};
 use net_datapath::gso::{Checksums, Segmenter};
+use net_datapath::packet::PacketFill;
 use net_datapath::{GsoKind, VirtioNetHdr, ZeroCopyPacket};
 
 use crate::limits::Limits;
@@ -114,27 +115,31 @@ impl Receiver {
         if !self.pieces.is_empty() {
             return self.lend_pieces(most, stats, sink);
         }
-        let mut room = self.batch.take();
-        while self.next < self.filled && room.len() < most {
+        let mut batch = self.batch.fill();
+        while self.next < self.filled && batch.len() < most {
             let packet = self.slots.packet(self.next);
-            match packet.and_then(|bytes| parse(bytes, &self.format)) {
-                None => stats.rx_malformed += 1,
-                Some(packet) if allows(agreed, packet.vnet()) => room.push(packet),
-                // Those before it go first, and it is looked at again.
-                Some(_) if !room.is_empty() => break,
+            let made = batch.len();
+            match packet.and_then(|bytes| push(&mut batch, bytes, &self.format)) {
+                None => {
+                    batch.truncate(made);
+                    stats.rx_malformed += 1;
+                }
+                Some(packet) if allows(agreed, packet.vnet()) => {}
                 Some(packet) => {
-                    if !cut(&packet, self.format.mtu, &mut self.pieces, &mut self.spare) {
-                        stats.rx_malformed += 1;
+                    // Those before it go first, and it is looked at again.
+                    if made == 0 {
+                        if !cut(packet, self.format.mtu, &mut self.pieces, &mut self.spare) {
+                            stats.rx_malformed += 1;
+                        }
+                        self.next += 1;
                     }
-                    self.next += 1;
+                    batch.truncate(made);
                     break;
                 }
             }
             self.next += 1;
         }
-        let lent = hand_over(&mut room, stats, sink);
-        self.batch.put_back(room);
-        lent
+        hand_over(batch.packets(), stats, sink)
     }
 
     fn lend_pieces(
@@ -143,35 +148,41 @@ impl Receiver {
         stats: &mut BackendStats,
         sink: &mut dyn FnMut(&mut [ZeroCopyPacket<'_>]),
     ) -> usize {
-        let mut room = self.batch.take();
+        let mut batch = self.batch.fill();
         let taken = most.min(self.pieces.len());
-        let pieces = self.pieces.iter().take(taken);
-        room.extend(
-            pieces.filter_map(|piece| ZeroCopyPacket::from_slice(piece, VirtioNetHdr::PLAIN).ok()),
-        );
-        let lent = hand_over(&mut room, stats, sink);
-        self.batch.put_back(room);
+        for piece in self.pieces.iter().take(taken) {
+            // A finished frame is always a packet.
+            let _ = batch.push_slice(piece, VirtioNetHdr::PLAIN);
+        }
+        let lent = hand_over(batch.packets(), stats, sink);
         self.spare.extend(self.pieces.drain(..taken));
         lent
     }
 }
 
-/// Lends what is in `room`, if anything is.
+/// Lends what is in `packets`, if anything is.
 fn hand_over(
-    room: &mut [ZeroCopyPacket<'_>],
+    packets: &mut [ZeroCopyPacket<'_>],
     stats: &mut BackendStats,
     sink: &mut dyn FnMut(&mut [ZeroCopyPacket<'_>]),
 ) -> usize {
-    if !room.is_empty() {
-        stats.rx_frames += room.len() as u64;
-        stats.rx_bytes += room.iter().map(|packet| packet.len() as u64).sum::<u64>();
-        sink(room);
+    if !packets.is_empty() {
+        stats.rx_frames += packets.len() as u64;
+        stats.rx_bytes += packets
+            .iter()
+            .map(|packet| packet.len() as u64)
+            .sum::<u64>();
+        sink(packets);
     }
-    room.len()
+    packets.len()
 }
 
-/// Reads what is in a slot; `None` if it is no frame.
-fn parse<'a>(bytes: &'a [u8], format: &RxFormat) -> Option<ZeroCopyPacket<'a>> {
+/// Reads what is in a slot; `None` if it is no frame, and then what it left in the batch is to go.
+fn push<'p, 'a>(
+    batch: &'p mut PacketFill<'_, 'a>,
+    bytes: &'a [u8],
+    format: &RxFormat,
+) -> Option<&'p mut ZeroCopyPacket<'a>> {
     let (header, frame) = if format.header {
         let (header, frame) = bytes.split_first_chunk::<{ VirtioNetHdr::LEN }>()?;
         (VirtioNetHdr::from_bytes(header), frame)
@@ -181,9 +192,9 @@ fn parse<'a>(bytes: &'a [u8], format: &RxFormat) -> Option<ZeroCopyPacket<'a>> {
     if !(MIN_FRAME..=format.max_frame).contains(&frame.len()) {
         return None;
     }
-    let mut packet = ZeroCopyPacket::from_slice(frame, header).ok()?;
+    let packet = batch.push_slice(frame, header).ok()?;
     packet.vnet().validate(frame.len(), packet.meta()).ok()?;
-    declare(&mut packet, format.declared, format.mtu);
+    declare(packet, format.declared, format.mtu);
     Some(packet)
 }
 

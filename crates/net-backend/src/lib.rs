@@ -39,7 +39,6 @@
 #![forbid(unsafe_code)]
 
 mod backend;
-mod batch;
 mod capabilities;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -49,8 +48,8 @@ pub mod memory;
 mod stats;
 
 pub use backend::{MAX_FRAME, MIN_FRAME, NetworkBackend, TxFrame};
-pub use batch::PacketBatch;
 pub use capabilities::{Capabilities, Offloads};
 pub use declare::declare;
 pub use error::{BackendError, Malformed};
+pub use net_datapath::packet::PacketBatch;
 pub use stats::BackendStats;

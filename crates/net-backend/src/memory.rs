@@ -194,22 +194,20 @@ impl NetworkBackend for MemoryBackend {
             if self.inbox.is_empty() {
                 break;
             }
-            let mut room = self.batch.take();
+            let mut batch = self.batch.fill();
             for stored in &self.inbox {
-                match ZeroCopyPacket::from_slice(&stored.frame, stored.header) {
+                match batch.push_slice(&stored.frame, stored.header) {
                     Ok(packet) => {
                         self.stats.rx_frames += 1;
                         self.stats.rx_bytes += packet.len() as u64;
-                        room.push(packet);
                     }
                     Err(_) => self.stats.rx_malformed += 1,
                 }
             }
-            if !room.is_empty() {
-                sink(&mut room);
+            if !batch.is_empty() {
+                sink(batch.packets());
             }
-            lent += room.len();
-            self.batch.put_back(room);
+            lent += batch.len();
         }
         Ok(lent)
     }

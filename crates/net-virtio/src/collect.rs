@@ -1,6 +1,7 @@
 //! Frames out of the guest's transmit queues.
 
 use net_backend::{BackendStats, MAX_FRAME, MIN_FRAME, PacketBatch};
+use net_datapath::packet::PacketFill;
 use net_datapath::{IoSegment, SegmentList, VirtioNetHdr, ZeroCopyPacket};
 
 use crate::error::QueueError;
@@ -52,33 +53,31 @@ pub(crate) fn collect(
             }
         }
         let mut gathered = gathered.iter().peekable();
-        let mut room = batch.take();
+        let mut batch = batch.fill();
         for at in 0..taken {
-            let packet = match gathered.next_if(|(of, _)| *of == at) {
-                Some((_, bytes)) => match bytes {
-                    Some(bytes) => packet(&[IoSegment::from(&bytes[..])], header_len),
-                    None => Ok(None),
-                },
-                None => from_pieces(pieces_of(at).unwrap_or_default(), header_len),
-            };
-            match packet {
-                Ok(Some(packet)) => {
-                    stats.rx_frames += 1;
-                    stats.rx_bytes += packet.len() as u64;
-                    room.push(packet);
+            let made = match gathered.next_if(|(of, _)| *of == at) {
+                Some((_, Some(bytes))) => {
+                    push(&mut batch, &[IoSegment::from(&bytes[..])], header_len)
                 }
-                Ok(None) => stats.rx_malformed += 1,
+                Some((_, None)) => Ok(0),
+                None => push_pieces(&mut batch, pieces_of(at).unwrap_or_default(), header_len),
+            };
+            match made {
+                Ok(0) => stats.rx_malformed += 1,
+                Ok(len) => {
+                    stats.rx_frames += 1;
+                    stats.rx_bytes += len as u64;
+                }
                 Err(error) => {
                     fault = fault.or(Some(error));
                     stats.rx_malformed += 1;
                 }
             }
         }
-        if !room.is_empty() {
-            sink(&mut room);
-        }
         // The packets end here, before the driver gets its buffers back.
-        batch.put_back(room);
+        if !batch.is_empty() {
+            sink(batch.packets());
+        }
         for chain in chains.iter() {
             running.ring.push(chain, 0);
         }
@@ -90,36 +89,39 @@ pub(crate) fn collect(
     taken
 }
 
-/// The packet in the pieces of a chain. Its lifetime is the caller's to end before the chain is
-/// given back.
+/// Makes the packet in the pieces of a chain; its length, 0 for no frame. The packet's lifetime is
+/// the caller's to end before the chain is given back.
 #[inline]
-fn from_pieces<'a>(
+fn push_pieces(
+    batch: &mut PacketFill<'_, '_>,
     pieces: &[Piece],
     header_len: usize,
-) -> Result<Option<ZeroCopyPacket<'a>>, QueueError> {
+) -> Result<usize, QueueError> {
     if let [one] = pieces {
         // SAFETY: the piece was translated from the queue's memory, which is mapped as long as the
         // queue runs; the caller ends the packet before that.
         let segment = unsafe { IoSegment::from_raw(one.host, one.len) };
-        return packet(&[segment], header_len);
+        return push(batch, &[segment], header_len);
     }
     let mut segments = SegmentList::new();
     for piece in pieces {
         // SAFETY: as above.
         let segment = unsafe { IoSegment::from_raw(piece.host, piece.len) };
         if segments.push(segment).is_err() {
-            return Ok(None);
+            return Ok(0);
         }
     }
-    packet(&segments, header_len)
+    push(batch, &segments, header_len)
 }
 
-/// The packet in these segments, which begin with the virtio header; `None` for no frame.
+/// Makes the packet in these segments, which begin with the virtio header; its length, 0 for no
+/// frame.
 #[inline]
-fn packet<'a>(
+fn push<'a>(
+    batch: &mut PacketFill<'_, 'a>,
     segments: &[IoSegment<'a>],
     header_len: usize,
-) -> Result<Option<ZeroCopyPacket<'a>>, QueueError> {
+) -> Result<usize, QueueError> {
     let mut bytes = [0; VirtioNetHdr::LEN];
     let mut copied = 0;
     // Where the frame begins: in which segment, and how far in.
@@ -137,26 +139,28 @@ fn packet<'a>(
     }
     let header = VirtioNetHdr::from_bytes(&bytes);
     let Some((first, rest)) = segments.get(start.0..).and_then(<[_]>::split_first) else {
-        return Ok(None);
+        return Ok(0);
     };
     let first = first.slice(start.1, usize::MAX);
     let len = rest.iter().fold(first.len(), |sum, segment| {
         sum.saturating_add(segment.len())
     });
     if !(MIN_FRAME..=MAX_FRAME).contains(&len) {
-        return Ok(None);
+        return Ok(0);
     }
-    if rest.is_empty() {
-        return Ok(ZeroCopyPacket::from_segments(&[first], header).ok());
-    }
-    let mut list = SegmentList::new();
-    let fits = core::iter::once(first)
-        .chain(rest.iter().copied())
-        .all(|segment| list.push(segment).is_ok());
-    if !fits {
-        return Ok(None);
-    }
-    Ok(ZeroCopyPacket::from_segments(&list, header).ok())
+    let made = if rest.is_empty() {
+        batch.push_segments(&[first], header)
+    } else {
+        let mut list = SegmentList::new();
+        let fits = core::iter::once(first)
+            .chain(rest.iter().copied())
+            .all(|segment| list.push(segment).is_ok());
+        if !fits {
+            return Ok(0);
+        }
+        batch.push_segments(&list, header)
+    };
+    Ok(made.map_or(0, |packet| packet.len()))
 }
 
 /// The bytes of all pieces together; `None` for more than `most`.

@@ -69,6 +69,7 @@ impl GuestRam {
         (self.0.start, self.0.layout.size())
     }
 
+    #[inline]
     fn at(&self, address: u64, len: usize) -> *mut u8 {
         let offset = address.checked_sub(BASE).map(|offset| offset as usize);
         let inside = offset.filter(|offset| {
@@ -85,6 +86,7 @@ impl GuestRam {
     ///
     /// # Panics
     /// Outside of the memory, as for every method here.
+    #[inline]
     pub fn write(&self, address: u64, bytes: &[u8]) {
         let at = self.at(address, bytes.len());
         // SAFETY: in range; not a Rust object.
@@ -104,6 +106,26 @@ impl GuestRam {
         bytes
     }
 
+    /// Copies within the guest's memory.
+    ///
+    /// # Panics
+    /// As [`Self::write`].
+    #[inline]
+    pub fn copy(&self, from: u64, to: u64, len: usize) {
+        // SAFETY: both in range; not Rust objects.
+        unsafe { self.at(to, len).copy_from(self.at(from, len), len) };
+    }
+
+    /// Stores an index that shows what was written before it.
+    ///
+    /// # Panics
+    /// As [`Self::write`].
+    #[inline]
+    pub fn publish(&self, address: u64, index: u16) {
+        self.word16(address).store(index.to_le(), Ordering::Release);
+    }
+
+    #[inline]
     fn word16(&self, address: u64) -> &AtomicU16 {
         // SAFETY: in range, and the driver's rings are aligned.
         unsafe { AtomicU16::from_ptr(self.at(address, 2).cast()) }

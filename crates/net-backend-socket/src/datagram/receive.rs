@@ -118,28 +118,26 @@ impl DatagramPort {
             }
             self.next += 1;
         }
-        let mut room = self.batch.take();
+        let mut batch = self.batch.fill();
         for index in chosen.iter().take(count) {
             let frame = self.slots.bytes(*index);
-            match ZeroCopyPacket::from_slice(frame, VirtioNetHdr::PLAIN) {
-                Ok(mut packet) => {
-                    declare(&mut packet, self.config.declared(), self.config.mtu);
+            match batch.push_slice(frame, VirtioNetHdr::PLAIN) {
+                Ok(packet) => {
+                    declare(packet, self.config.declared(), self.config.mtu);
                     self.stats.rx_frames += 1;
                     self.stats.rx_bytes += packet.len() as u64;
-                    room.push(packet);
                 }
                 // Lengths have been checked; only a change of the packet's limits leads here.
                 Err(_) => self.stats.rx_malformed += 1,
             }
         }
-        let lent = room.len();
+        let lent = batch.len();
         if lent > 0 {
-            sink(&mut room);
+            sink(batch.packets());
             if let Route::Connected { busy, .. } = &mut self.route {
                 *busy = true;
             }
         }
-        self.batch.put_back(room);
         lent
     }
 

@@ -56,12 +56,12 @@ impl PacketBatch {
     /// Begins a batch.
     #[inline]
     pub fn fill<'a>(&mut self) -> PacketFill<'_, 'a> {
-        let places: *mut [ZeroCopyPacket<'static>] = self.places.as_mut_slice();
+        let (places, len) = (self.places.as_mut_ptr().cast(), self.places.len());
         PacketFill {
             // SAFETY: only the lifetime of what packets borrow is another one. `packets` shows no
             // place that the fill has not made anew with data of `'a`; and what stays in a place
             // afterwards is never read, by the same rule for the next fill.
-            places: unsafe { &mut *(places as *mut [ZeroCopyPacket<'a>]) },
+            places: unsafe { core::slice::from_raw_parts_mut(places, len) },
             len: 0,
         }
     }
@@ -133,12 +133,21 @@ impl<'a> PacketFill<'_, 'a> {
         self.push_with(|place| place.assign(segments, header))
     }
 
+    /// Forgets all packets behind the first `len`.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     #[inline]
     fn push_with(
         &mut self,
         make: impl FnOnce(&mut ZeroCopyPacket<'a>) -> Result<(), PacketError>,
     ) -> Result<&mut ZeroCopyPacket<'a>, PacketError> {
-        let place = self.places.get_mut(self.len).ok_or(PacketError::BatchFull)?;
+        let place = self
+            .places
+            .get_mut(self.len)
+            .ok_or(PacketError::BatchFull)?;
         make(place)?;
         self.len += 1;
         Ok(place)
@@ -178,7 +187,9 @@ mod tests {
             // What is no packet takes no place.
             let mut short = batch.fill();
             assert_eq!(
-                short.push_slice(&frames[0][..13], VirtioNetHdr::PLAIN).err(),
+                short
+                    .push_slice(&frames[0][..13], VirtioNetHdr::PLAIN)
+                    .err(),
                 Some(PacketError::TooShort)
             );
             assert!(short.is_empty());
