@@ -39,8 +39,9 @@ pub use meta::{FragmentState, L3, PacketMeta};
 use crate::segment::{IoSegment, SegmentList, copy_to_slice};
 use crate::vnet::VirtioNetHdr;
 
-/// The longest frame: the largest IP packet behind a tagged Ethernet header, in bytes.
-pub const MAX_FRAME_LEN: usize = 65_535 + 18;
+/// The longest frame: the largest IP packet behind a tagged Ethernet header, in bytes. The length
+/// field of IPv6 does not count its header of 40.
+pub const MAX_FRAME_LEN: usize = 65_535 + 40 + 18;
 
 const HEAD_MAX: usize = 128;
 const HEADROOM: usize = 80;

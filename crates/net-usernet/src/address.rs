@@ -55,6 +55,7 @@ pub(crate) fn route(config: &Config, dst: IpAddr) -> Route {
         IpAddr::V4(v4) if is_forbidden_v4(v4) => Route::Forbidden,
         IpAddr::V6(v6) if is_forbidden_v6(v6) => Route::Forbidden,
         IpAddr::V4(v4) if config.subnet.contains(v4) => Route::Local,
+        IpAddr::V6(v6) if config.subnet6.is_some_and(|net| net.contains(v6)) => Route::Local,
         _ => Route::Host(dst),
     }
 }
@@ -125,7 +126,7 @@ pub(crate) fn can_appear_as_itself(config: &Config, client: IpAddr, guest: IpAdd
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Subnet;
+    use crate::{Subnet, Subnet6};
 
     fn config(host_loopback: bool) -> Config {
         let subnet = Subnet {
@@ -134,6 +135,11 @@ mod tests {
         };
         let mut config = Config::new(Ipv4Addr::new(10, 0, 2, 1), subnet, [0; 16]);
         config.gateway6 = Some("fd00::1".parse().unwrap());
+        config.gateway6_link_local = Some("fe80::1:1".parse().unwrap());
+        config.subnet6 = Some(Subnet6 {
+            addr: "fd00::".parse().unwrap(),
+            prefix: 64,
+        });
         config.host_loopback = host_loopback;
         config
     }
@@ -170,6 +176,11 @@ mod tests {
     fn the_gateway_leads_to_loopback_only_when_asked() {
         assert_eq!(route_of("10.0.2.1", false), Route::Gateway);
         assert_eq!(route_of("fd00::1", false), Route::Gateway);
+        assert_eq!(route_of("fe80::1:1", false), Route::Gateway);
+        assert_eq!(
+            route_of("fe80::1:1", true),
+            Route::Host("::1".parse().unwrap())
+        );
         assert_eq!(
             route_of("10.0.2.1", true),
             Route::Host("127.0.0.1".parse().unwrap())
@@ -205,6 +216,11 @@ mod tests {
             assert_eq!(route_of(text, true), Route::Multicast, "{text}");
         }
         assert_eq!(route_of("10.0.2.77", true), Route::Local);
+        assert_eq!(route_of("fd00::77", true), Route::Local);
+        assert_eq!(
+            route_of("fd00:0:0:1::77", true),
+            Route::Host("fd00:0:0:1::77".parse().unwrap())
+        );
     }
 
     #[test]
@@ -222,6 +238,7 @@ mod tests {
             "::ffff:1.2.3.4",
             "ff02::1",
             "fd00::1",
+            "fe80::1:1",
         ] {
             assert!(!is_guest_source(&config, text.parse().unwrap()), "{text}");
         }
@@ -254,6 +271,9 @@ mod tests {
             "10.0.2.7:1",
             "169.254.1.1:1",
             "[fe80::1]:1",
+            "[fd00::1]:1",
+            "[fd00::7]:1",
+            "[::1]:1",
         ] {
             assert_eq!(visible(text), None, "{text}");
         }

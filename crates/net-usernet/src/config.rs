@@ -32,6 +32,26 @@ impl Subnet {
     }
 }
 
+/// The network's IPv6 prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subnet6 {
+    /// Any address of the network; bits behind the prefix are ignored.
+    pub addr: Ipv6Addr,
+    /// Length of the prefix in bits, 0 to 128; a larger value means 128.
+    pub prefix: u8,
+}
+
+impl Subnet6 {
+    /// Whether `addr` lies in the network.
+    pub fn contains(self, addr: Ipv6Addr) -> bool {
+        let mask = match self.prefix {
+            0 => 0,
+            prefix => u128::MAX << (128 - u32::from(prefix.min(128))),
+        };
+        (addr.to_bits() ^ self.addr.to_bits()) & mask == 0
+    }
+}
+
 /// How a [`crate::UserNet`] is set up; [`Config::new`] fills in limits and time-outs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -40,6 +60,11 @@ pub struct Config {
     pub gateway: Ipv4Addr,
     /// The gateway's IPv6 address, where the network has IPv6.
     pub gateway6: Option<Ipv6Addr>,
+    /// The gateway's link-local address, which leads where the other one does. Guests reach no other
+    /// link-local address through the uplink.
+    pub gateway6_link_local: Option<Ipv6Addr>,
+    /// The network's IPv6 prefix. Its addresses are never relayed.
+    pub subnet6: Option<Subnet6>,
     /// The network's prefix. Its broadcast address is never relayed.
     pub subnet: Subnet,
     /// Whether the gateway's address leads to the host's loopback (127.0.0.1 and ::1). Off by
@@ -60,6 +85,8 @@ impl Config {
         Self {
             gateway,
             gateway6: None,
+            gateway6_link_local: None,
+            subnet6: None,
             subnet,
             host_loopback: false,
             seed,
@@ -72,7 +99,7 @@ impl Config {
     pub fn is_gateway(&self, addr: IpAddr) -> bool {
         match addr {
             IpAddr::V4(addr) => addr == self.gateway,
-            IpAddr::V6(addr) => Some(addr) == self.gateway6,
+            IpAddr::V6(addr) => [self.gateway6, self.gateway6_link_local].contains(&Some(addr)),
         }
     }
 
@@ -177,6 +204,14 @@ mod tests {
             addr: Ipv4Addr::new(10, 1, 2, 3),
             prefix: 24,
         };
+        for prefix in 0..=128u8 {
+            let addr = Ipv6Addr::from_bits(0xfd00_1234_5678_9abc_def0_1234_5678_9abc);
+            let net = Subnet6 { addr, prefix };
+            let flipped = 1u128.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            assert!(net.contains(addr));
+            let outside = Ipv6Addr::from_bits(addr.to_bits() ^ flipped);
+            assert_eq!(net.contains(outside), prefix == 0, "{prefix}");
+        }
         assert_eq!(net.broadcast(), Some(Ipv4Addr::new(10, 1, 2, 255)));
         assert_eq!(Subnet { prefix: 31, ..net }.broadcast(), None);
     }

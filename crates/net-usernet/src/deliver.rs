@@ -186,7 +186,9 @@ impl Deliverer {
         let v6 = dst.is_ipv6();
         let ip_len = compose::ip_header_len(dst);
         let extra = if v6 { ipv6::FRAGMENT_HEADER_LEN } else { 0 };
-        if ip_len + whole.len() > usize::from(u16::MAX) {
+        // The length field of IPv6 does not count the header.
+        let counted = if v6 { 0 } else { ip_len };
+        if counted + whole.len() > usize::from(u16::MAX) {
             return Delivery::TooBig;
         }
         self.ident = self.ident.wrapping_add(1);

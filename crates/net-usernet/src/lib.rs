@@ -27,7 +27,9 @@
 //! (169.254.0.0/16, fe80::/10, fd00:ec2::254), 240.0.0.0/4, multicast and broadcast. With
 //! [`Config::host_loopback`] the gateway's address leads to the host's loopback; without it, the
 //! gateway's ports are closed. No packet to a guest carries an address of the host that the guest
-//! did not itself write to.
+//! did not itself write to. The same holds for IPv6, where the network has it
+//! ([`Config::gateway6`]): flows, fragments, echo and errors are relayed as those of IPv4 are, each
+//! to a socket of its own family; one family is never translated to the other.
 //!
 //! # What is not here
 //!
@@ -106,6 +108,8 @@ mod errors;
 mod forward;
 mod hash;
 mod icmp;
+#[cfg(test)]
+mod ipv6_tests;
 mod listen;
 mod order;
 mod reassembly;
@@ -122,7 +126,7 @@ mod udp;
 mod usernet;
 mod waiting;
 
-pub use config::{Config, Limits, Subnet, Timeouts};
+pub use config::{Config, Limits, Subnet, Subnet6, Timeouts};
 pub use egress::{Egress, GuestLink, PortId, SendStatus};
 pub use forward::{Forward, ForwardId, Protocol, PublishError, bind_published};
 pub use icmp::{PingUnavailable, probe_ping_sockets};

@@ -27,8 +27,10 @@ use crate::{Config, PortId, ReassemblyStatistics};
 
 /// Gaps a datagram may have while it is incomplete, plus one.
 const MAX_RANGES: usize = 64;
-/// The largest IP packet, header included, in bytes.
-const MAX_PACKET: usize = 65_535;
+/// What the length fields of both families can say: IPv4 counts its header, IPv6 does not.
+const MAX_LENGTH: usize = 65_535;
+/// The largest frame that comes of it.
+const MAX_FRAME: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + MAX_LENGTH;
 
 /// The incomplete datagrams of all guests.
 #[derive(Debug)]
@@ -186,9 +188,7 @@ impl Reassembler {
             return true;
         }
         // Powers of two, so that many small fragments do not copy the buffer many times.
-        let size = need
-            .next_power_of_two()
-            .clamp(2048, MAX_PACKET + ethernet::HEADER_LEN);
+        let size = need.next_power_of_two().clamp(2048, MAX_FRAME);
         let growth = size - pending.frame.len();
         if size > self.max_bytes {
             return false;
@@ -282,7 +282,7 @@ fn locate(packet: &ZeroCopyPacket<'_>) -> Option<Piece> {
     let head = packet.head();
     let at = usize::from(meta.l3_offset);
     let mut addresses = [0; 32];
-    let (data, protocol, headers) = match meta.l3 {
+    let (data, protocol, counted) = match meta.l3 {
         L3::Ipv4 => {
             addresses[..8].copy_from_slice(head.get(at + 12..at + 20)?);
             let header_len = usize::from(*head.get(at)? & 0x0f) * 4;
@@ -291,11 +291,7 @@ fn locate(packet: &ZeroCopyPacket<'_>) -> Option<Piece> {
         L3::Ipv6 => {
             addresses.copy_from_slice(head.get(at + 8..at + 40)?);
             let header = usize::from(meta.fragment_header);
-            (
-                header + ipv6::FRAGMENT_HEADER_LEN,
-                *head.get(header)?,
-                ipv6::HEADER_LEN,
-            )
+            (header + ipv6::FRAGMENT_HEADER_LEN, *head.get(header)?, 0)
         }
         L3::Arp | L3::Other => return None,
     };
@@ -303,7 +299,7 @@ fn locate(packet: &ZeroCopyPacket<'_>) -> Option<Piece> {
         .checked_sub(data)
         .filter(|len| *len > 0)?;
     let to = fragment.offset + len;
-    if headers + to > MAX_PACKET || (fragment.more && len % 8 != 0) {
+    if counted + to > MAX_LENGTH || (fragment.more && len % 8 != 0) {
         return None;
     }
     let v6 = meta.l3 == L3::Ipv6;

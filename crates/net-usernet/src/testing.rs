@@ -9,7 +9,7 @@ use net_datapath::{L3, PacketBuf, PacketPool, PoolConfig, VirtioNetHdr, ZeroCopy
 use net_wire::{ip_proto, udp};
 
 use crate::reassembly::Reassembler;
-use crate::{Config, Egress, GuestLink, PortId, SendStatus, Subnet, compose};
+use crate::{Config, Egress, GuestLink, PortId, SendStatus, Subnet, Subnet6, compose};
 
 /// The port of the only guest.
 pub(crate) const PORT: PortId = 7;
@@ -97,6 +97,11 @@ pub(crate) fn config(host_loopback: bool) -> Config {
     };
     let mut config = Config::new([10, 0, 2, 1].into(), subnet, [5; 16]);
     config.gateway6 = Some("fd00::1".parse().unwrap());
+    config.gateway6_link_local = Some("fe80::1:1".parse().unwrap());
+    config.subnet6 = Some(Subnet6 {
+        addr: "fd00::".parse().unwrap(),
+        prefix: 64,
+    });
     config.host_loopback = host_loopback;
     config
 }
