@@ -13,7 +13,7 @@ pub fn mac_for(network: &str, name: &str) -> MacAddr {
 
 /// FNV-1a over both names: small and stable over releases, which the standard library's hashers
 /// do not promise. Nothing hostile chooses these names.
-fn fnv1a(network: &str, name: &str) -> u64 {
+pub(crate) fn fnv1a(network: &str, name: &str) -> u64 {
     let bytes = network.bytes().chain([0xff]).chain(name.bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

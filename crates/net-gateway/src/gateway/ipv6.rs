@@ -102,6 +102,14 @@ impl Six {
 }
 
 impl Gateway {
+    /// Whether `ip` is an address of the gateway.
+    pub fn owns(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) => ip == self.config.ip,
+            IpAddr::V6(ip) => self.owns6(ip),
+        }
+    }
+
     /// The gateway's link-local address, where the network has IPv6.
     pub fn link_local(&self) -> Option<Ipv6Addr> {
         self.six.as_ref().map(|six| six.link_local)
