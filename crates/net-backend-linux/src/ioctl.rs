@@ -34,11 +34,11 @@ const TUNSETIFF: c_ulong = request(WRITE, b'T', 202, 4);
 const TUNSETPERSIST: c_ulong = request(WRITE, b'T', 203, 4);
 const TUNSETOWNER: c_ulong = request(WRITE, b'T', 204, 4);
 const TUNSETGROUP: c_ulong = request(WRITE, b'T', 206, 4);
-const TUNSETOFFLOAD: c_ulong = request(WRITE, b'T', 208, 4);
-const TUNGETIFF: c_ulong = request(READ, b'T', 210, 4);
-const TUNGETVNETHDRSZ: c_ulong = request(READ, b'T', 215, 4);
-const TUNSETVNETHDRSZ: c_ulong = request(WRITE, b'T', 216, 4);
-const TUNSETVNETLE: c_ulong = request(WRITE, b'T', 220, 4);
+pub(crate) const TUNSETOFFLOAD: c_ulong = request(WRITE, b'T', 208, 4);
+pub(crate) const TUNGETIFF: c_ulong = request(READ, b'T', 210, 4);
+pub(crate) const TUNGETVNETHDRSZ: c_ulong = request(READ, b'T', 215, 4);
+pub(crate) const TUNSETVNETHDRSZ: c_ulong = request(WRITE, b'T', 216, 4);
+pub(crate) const TUNSETVNETLE: c_ulong = request(WRITE, b'T', 220, 4);
 const NS_GET_USERNS: c_ulong = request(0, 0xb7, 1, 0);
 
 const WRITE: c_ulong = 1;

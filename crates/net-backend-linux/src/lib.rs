@@ -11,6 +11,9 @@
 //! | [`packet_socket`] | a virtual Ethernet pair where TAP devices cannot be had |
 //! | [`netlink`] | links, addresses and routes |
 //! | [`nftables`] | one table of rules for each network: NAT, published ports, isolation |
+//! | [`sysctl`] | the kernel's settings, and what a change of one does to others |
+//! | [`ra_socket`] | router advertisements from the host itself |
+//! | [`confine`] | a process that gives up what it does not need |
 //! | [`probe`] | what this machine allows, and which switch forbids the rest |
 //!
 //! `unsafe` is in `ioctl.rs` and `sys.rs` (system calls behind safe functions) and in
@@ -33,6 +36,7 @@
 #![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
 
+pub mod confine;
 mod error;
 mod frame_io;
 #[allow(unsafe_code)]
@@ -44,8 +48,10 @@ pub mod nftables;
 mod packet_ring;
 pub mod packet_socket;
 pub mod probe;
+pub mod ra_socket;
 #[allow(unsafe_code)]
 mod sys;
+pub mod sysctl;
 pub mod tap;
 
 pub use error::{LinuxError, Result};

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -343,4 +344,73 @@ pub(crate) fn receive_message(
         return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
     }
     Ok((n, passed))
+}
+
+/// Has a raw ICMPv6 socket receive messages of one type alone (RFC 3542, 3.2).
+pub(crate) fn icmp6_pass_only(socket: BorrowedFd<'_>, kind: u8) -> io::Result<()> {
+    /// `ICMP6_FILTER` of `linux/icmpv6.h`, an option of level `IPPROTO_ICMPV6`.
+    const ICMP6_FILTER: c_int = 1;
+    // A set bit blocks its type.
+    let mut filter = [u32::MAX; 8];
+    filter[usize::from(kind / 32)] &= !(1 << (kind % 32));
+    // SAFETY: the option is `struct icmp6_filter`, 8 words of 32 bits, which live for the call.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_ICMPV6,
+            ICMP6_FILTER,
+            filter.as_ptr().cast(),
+            size_of_val(&filter) as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// Receives a message of an IPv6 socket: its source, its length, and its hop limit where the socket
+/// was told to say it.
+pub(crate) fn receive_with_hop_limit(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+) -> io::Result<(Ipv6Addr, usize, Option<i32>)> {
+    let mut part = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    let mut control = Control([0; 64]);
+    // SAFETY: all zero is a valid `sockaddr_in6` and a valid `msghdr`.
+    let (mut source, mut message): (libc::sockaddr_in6, libc::msghdr) = unsafe {
+        (
+            MaybeUninit::zeroed().assume_init(),
+            MaybeUninit::zeroed().assume_init(),
+        )
+    };
+    message.msg_name = (&raw mut source).cast();
+    message.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<Control>() as _;
+    // SAFETY: everything the message points to lives for the call and may be written.
+    let n = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    let mut hop_limit = None;
+    // SAFETY: CMSG_FIRSTHDR is null or points to a header within the control buffer, which the kernel
+    // has filled; a header long enough for one int has one behind it.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        if !header.is_null()
+            && (*header).cmsg_level == libc::IPPROTO_IPV6
+            && (*header).cmsg_type == libc::IPV6_HOPLIMIT
+            && (*header).cmsg_len as usize >= libc::CMSG_LEN(size_of::<c_int>() as u32) as usize
+        {
+            hop_limit = Some(libc::CMSG_DATA(header).cast::<c_int>().read_unaligned());
+        }
+    }
+    Ok((Ipv6Addr::from(source.sin6_addr.s6_addr), n, hop_limit))
+}
+
+/// Keeps this thread, and all it starts, from getting privileges by `exec`.
+pub(crate) fn set_no_new_privileges() -> io::Result<()> {
+    // SAFETY: the arguments are numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
 }

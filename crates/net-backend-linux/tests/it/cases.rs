@@ -12,6 +12,7 @@ use net_backend_linux::netns::{
 };
 use net_wire::MacAddr;
 
+use crate::confine::Scratch;
 use crate::gateway::{GATEWAY, GUEST, Gateway};
 use crate::runner::{Case, Skip};
 
@@ -54,6 +55,17 @@ pub(crate) const ALL: &[Named] = &[
     ("isolated_guests_reach_the_host_alone", || {
         alone("isolation")
     }),
+    ("settings_are_put_back_with_what_they_changed", || {
+        alone("sysctls")
+    }),
+    ("hosts_believe_our_advertisements", || {
+        alone("advertisements")
+    }),
+    ("a_confined_process_does_its_job_alone", confined),
+    ("half_a_process_is_not_confined", || {
+        alone("confine-threads")
+    }),
+    ("what_is_forbidden_can_be_fatal", || alone("confine-killed")),
 ];
 
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -117,17 +129,26 @@ fn output(child: &mut NamespaceChild) -> String {
 /// Runs one part of [`inside`](crate::inside) in a namespace of its own, where it says by its exit
 /// status, or by a line `skip: REASON`, what it found.
 fn alone(part: &str) -> Case {
+    alone_with(&[part])
+}
+
+fn alone_with(arguments: &[&str]) -> Case {
     let spec = NamespaceSpec {
         gateways: Vec::new(),
         ..spec()
     };
-    let (_gateway, mut child, _) = attach(inside(&[part]), &spec);
+    let (_gateway, mut child, _) = attach(inside(arguments), &spec);
     child.go().unwrap();
     let text = output(&mut child);
     match text.lines().find_map(|line| line.strip_prefix("skip: ")) {
         Some(reason) => Err(Skip(reason.to_owned())),
         None => Ok(()),
     }
+}
+
+fn confined() -> Case {
+    let scratch = Scratch::new();
+    alone_with(&["confine", scratch.0.to_str().unwrap()])
 }
 
 fn look_around(command: Command) -> (String, DeviceName) {

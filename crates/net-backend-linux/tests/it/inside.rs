@@ -13,7 +13,7 @@ use net_backend_linux::{Tap, TapOptions};
 use net_wire::MacAddr;
 
 use crate::gateway::{GATEWAY, PORT};
-use crate::{netlink, peer, rules};
+use crate::{confine, netlink, peer, rules, settings};
 
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -35,6 +35,12 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         ["host-only"] => rules::host_only(),
         ["isolation"] => rules::isolation(),
         ["persistent"] => persistent(),
+        ["sysctls"] => settings::sysctls(),
+        ["advertisements"] => settings::advertisements(),
+        ["confine", directory] => confine::everything(directory),
+        ["confine-threads"] => confine::threads(),
+        ["confine-fatal"] => confine::fatal(),
+        ["confine-killed"] => confine::killed(),
         ref other => panic!("no part {other:?}"),
     }
     ExitCode::SUCCESS

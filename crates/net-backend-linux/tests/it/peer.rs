@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use net_backend_linux::netlink::{Netlink, Route, VethEnd};
 
+use crate::settings;
+
 /// The port that every peer serves.
 const PORT: u16 = 80;
 /// How long a question may go unanswered before it counts as lost: namespaces of one machine answer in
@@ -132,6 +134,22 @@ fn answer(netlink: &Netlink, line: &str) -> String {
                 .expect("a route");
             "gone".into()
         }
+        ["hear-routers"] => {
+            settings::hear_routers(netlink);
+            "up".into()
+        }
+        ["solicit", hops, kind, ref more @ ..] => {
+            let number = |text: &str| text.parse::<u32>().expect("a number");
+            let more = more.first().map_or(0, |text| number(text));
+            let kind = u8::try_from(number(kind)).expect("a type");
+            settings::solicit(number(hops), kind, more as usize);
+            "sent".into()
+        }
+        ["address-in", network] => {
+            settings::address_in(netlink, network);
+            "yes".into()
+        }
+        ["link-local"] => settings::link_local(netlink).to_string(),
         ["mac"] => {
             let link = netlink.link("eth0").expect("eth0");
             link.mac.expect("a MAC").to_string()
