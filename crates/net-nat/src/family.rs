@@ -156,6 +156,14 @@ fn be16(bytes: &[u8], at: usize) -> u16 {
     }
 }
 
+/// Two ports, read at once.
+#[inline(always)]
+fn ports(bytes: &[u8], at: usize) -> (u16, u16) {
+    let both = bytes.get(at..).and_then(|b| b.first_chunk());
+    let both = both.map_or(0, |&both| u32::from_be_bytes(both));
+    ((both >> 16) as u16, both as u16)
+}
+
 #[inline(always)]
 fn addr4(head: &[u8; 28], at: usize) -> Ipv4Addr {
     Ipv4Addr::new(head[at], head[at + 1], head[at + 2], head[at + 3])
@@ -175,17 +183,20 @@ impl Family for V4 {
 
     #[inline(always)]
     fn usual(head: &[u8], len: usize) -> Option<Usual> {
+        /// In the first eight bytes, read from the last to the first: version and length of the
+        /// header; all that makes a fragment.
+        const FIXED: u64 = 0xff3f_0000_0000_00ff;
+        const MAY_FRAGMENT: u64 = 0x40 << 48;
         let h = head.first_chunk::<28>()?;
-        let fragment = be16(h, 6);
-        let total = be16(h, 2);
+        let word = h.first_chunk().map_or(0, |&word| u64::from_le_bytes(word));
+        let total = ((word >> 16) as u16).swap_bytes();
         let protocol = h[9];
         let least = match protocol {
             ip_proto::UDP => 28,
             ip_proto::TCP => 40,
             _ => return None,
         };
-        if h[0] != 0x45
-            || fragment & 0x3fff != 0
+        if word & FIXED != 0x45
             || usize::from(total) < least
             || usize::from(total) > len
             || head.len() < least
@@ -194,7 +205,7 @@ impl Family for V4 {
         }
         Some(Usual {
             protocol,
-            may_fragment: fragment & 0x4000 == 0,
+            may_fragment: word & MAY_FRAGMENT == 0,
             len: total,
         })
     }
@@ -202,9 +213,10 @@ impl Family for V4 {
     #[inline(always)]
     fn ends(head: &[u8]) -> Option<Ends<Ipv4Addr>> {
         let h = head.first_chunk::<28>()?;
+        let (src, dst) = ports(h, 20);
         Some((
-            Endpoint::new(addr4(h, 12), be16(h, 20)),
-            Endpoint::new(addr4(h, 16), be16(h, 22)),
+            Endpoint::new(addr4(h, 12), src),
+            Endpoint::new(addr4(h, 16), dst),
         ))
     }
 
@@ -345,9 +357,10 @@ impl Family for V6 {
     #[inline(always)]
     fn ends(head: &[u8]) -> Option<Ends<Ipv6Addr>> {
         let h = head.first_chunk::<48>()?;
+        let (src, dst) = ports(h, 40);
         Some((
-            Endpoint::new(addr6(h, 8), be16(h, 40)),
-            Endpoint::new(addr6(h, 24), be16(h, 42)),
+            Endpoint::new(addr6(h, 8), src),
+            Endpoint::new(addr6(h, 24), dst),
         ))
     }
 

@@ -21,7 +21,7 @@ pub(crate) struct Mapping<A> {
     /// Without sessions: until when the port rests. With sessions: how many of them the outside
     /// began and the inside has not answered.
     pub(crate) expires: u32,
-    links: Links,
+    pub(crate) links: Links,
     pub(crate) inside_port: u16,
     pub(crate) outside_port: u16,
     /// The outside address, by number.

@@ -4,6 +4,7 @@ use net_wire::checksum::Delta;
 
 use crate::address::{Address, Endpoint};
 use crate::direction::Direction;
+use crate::hash::Keys;
 use crate::table::SlabRecord;
 use crate::tcp::{Class, Track};
 use crate::wheel::{Links, Timed};
@@ -133,6 +134,15 @@ impl<A: Address> Session<A> {
         self.bits = self.bits & !Self::TIMER | timer as u8;
     }
 
+    /// Moves the deadline.
+    #[inline(always)]
+    pub(crate) fn keep(&mut self, deadline: u32) {
+        // A store into a line that is about to be loaded as a whole would make that wait.
+        if self.expires != deadline {
+            self.expires = deadline;
+        }
+    }
+
     /// The marks of a mask ([`marks`]).
     #[inline(always)]
     pub(crate) fn marks(&self, mask: u8) -> u8 {
@@ -177,6 +187,16 @@ impl<A: Address> Session<A> {
         Endpoint::new(self.remote, self.remote_port)
     }
 
+    /// What its packets are found by, outbound ones first.
+    #[inline]
+    pub(crate) fn hashes(&self, keys: &Keys) -> [u64; 2] {
+        let ends = [
+            (Direction::Outbound, self.inside()),
+            (Direction::Inbound, self.outside()),
+        ];
+        ends.map(|(way, local)| keys.flow(way as u8, self.protocol, local, self.remote()))
+    }
+
     /// Whether a packet of `direction` between `local` (as the packet names it) and `remote` is of
     /// this flow.
     #[inline]
@@ -187,16 +207,23 @@ impl<A: Address> Session<A> {
         local: Endpoint<A>,
         remote: Endpoint<A>,
     ) -> bool {
-        let (addr, port) = match direction {
-            Direction::Outbound => (self.inside, self.inside_port),
-            Direction::Inbound => (self.outside, self.outside_port),
+        // As the packet has them, source first: so few words are read from either.
+        let (ours, theirs) = match direction {
+            Direction::Outbound => ((self.inside(), self.remote()), (local, remote)),
+            Direction::Inbound => ((self.remote(), self.outside()), (remote, local)),
         };
-        // All at once: one branch, not six.
-        (addr == local.addr)
-            & (self.remote == remote.addr)
-            & (port == local.port)
-            & (self.remote_port == remote.port)
-            & (self.protocol == protocol)
+        let ([a, b], [c, d]) = (ours.0.addr.words(), ours.1.addr.words());
+        let ([e, f], [g, h]) = (theirs.0.addr.words(), theirs.1.addr.words());
+        let addrs = if size_of::<A>() > 4 {
+            (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h)
+        } else {
+            (a | c << 32) ^ (e | g << 32)
+        };
+        let both = |(src, dst): (Endpoint<A>, Endpoint<A>)| {
+            u32::from(src.port) | u32::from(dst.port) << 16
+        };
+        // All at once: one branch, not five.
+        addrs | u64::from(both(ours) ^ both(theirs)) | u64::from(self.protocol ^ protocol) == 0
     }
 }
 

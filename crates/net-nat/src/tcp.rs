@@ -25,9 +25,9 @@
 //!
 //! # Cost
 //!
-//! [`Track::advance`] decides an ordinary segment of an established connection inline, in some forty
-//! instructions with five branches that nearly always go the same way, and without a look at its
-//! options; all else takes a call. The rules for the handshake are in `opening`, those for what
+//! [`Track::advance_ordinary`] decides an ordinary segment of an established connection inline, in
+//! some forty instructions with five branches that nearly always go the same way, and without a look
+//! at its options; all else takes a call. The rules for the handshake are in `opening`, those for what
 //! follows in `live`, the bounds in `window`.
 //!
 //! # Not done here
@@ -108,9 +108,36 @@ impl Track {
     /// Takes in the next segment of the session, which `direction` sent.
     ///
     /// When the effect's `in_window` is false, nothing changed.
-    #[inline]
     pub(crate) fn advance(&mut self, direction: Direction, segment: &Segment<'_>) -> Effect {
-        // Each test here accepts less than `advance_slowly` does, by bounds that are cheaper to
+        if self.advance_ordinary(direction, segment) {
+            return self.refreshed();
+        }
+        self.advance_slowly(direction, segment)
+    }
+
+    /// Any segment.
+    fn advance_slowly(&mut self, direction: Direction, segment: &Segment<'_>) -> Effect {
+        if segment.is_malformed() {
+            return self.refused();
+        }
+        match self.phase() {
+            Phase::SynSent => self.syn_sent(direction, segment),
+            Phase::SynCrossed => self.syn_crossed(direction, segment),
+            Phase::SynReceived => self.syn_received(direction, segment),
+            Phase::PickedUp
+            | Phase::Established
+            | Phase::Closing
+            | Phase::Reset
+            | Phase::Refused => self.live(direction, segment),
+        }
+    }
+
+    /// The same for an ordinary segment of an established connection, which shows that it is alive
+    /// and makes nothing else happen; false for any other, and nothing has changed then. Options are
+    /// not looked at.
+    #[inline(always)]
+    pub(crate) fn advance_ordinary(&mut self, direction: Direction, segment: &Segment<'_>) -> bool {
+        // Each test here accepts less than those of `live` do, by bounds that are cheaper to
         // compute: 65,535 bytes for the slack, and no byte past the window.
         let (sender, receiver) = (direction as usize, direction.reverse() as usize);
         let (sent, acked) = (self.end[sender], self.acked[receiver]);
@@ -126,13 +153,7 @@ impl Track {
             || reach > u64::from(self.window(receiver)) + u64::from(LEAST_SLACK)
             || step.wrapping_add(LEAST_SLACK) > unacked.wrapping_add(LEAST_SLACK)
         {
-            return self.advance_slowly(
-                direction,
-                (segment.seq, segment.ack),
-                (segment.len, segment.window),
-                segment.flags,
-                segment.options,
-            );
+            return false;
         }
         // Nearly every segment moves one of the two forward, but which one alternates: one branch
         // for both can be predicted, and a repeated segment leaves the cache line clean.
@@ -145,47 +166,7 @@ impl Track {
         if segment.window > self.max_win[sender] {
             self.max_win[sender] = segment.window;
         }
-        Effect {
-            class: Class::Established,
-            in_window: true,
-            refresh: true,
-            event: None,
-        }
-    }
-
-    /// All other segments. It takes the parts of a [`Segment`] and not a reference to it, which
-    /// would have the fast part lay every segment out in memory.
-    #[cold]
-    #[inline(never)]
-    fn advance_slowly(
-        &mut self,
-        direction: Direction,
-        (seq, ack): (u32, u32),
-        (len, window): (u32, u16),
-        flags: u8,
-        options: &[u8],
-    ) -> Effect {
-        let segment = &Segment {
-            seq,
-            ack,
-            window,
-            flags,
-            len,
-            options,
-        };
-        if segment.is_malformed() {
-            return self.refused();
-        }
-        match self.phase() {
-            Phase::SynSent => self.syn_sent(direction, segment),
-            Phase::SynCrossed => self.syn_crossed(direction, segment),
-            Phase::SynReceived => self.syn_received(direction, segment),
-            Phase::PickedUp
-            | Phase::Established
-            | Phase::Closing
-            | Phase::Reset
-            | Phase::Refused => self.live(direction, segment),
-        }
+        true
     }
 }
 

@@ -108,6 +108,14 @@ impl Wheel {
         self.tick < now || self.heads.get(slot as usize) != Some(&NONE)
     }
 
+    /// The record that the next [`Self::step`] will look at, if it stands in the slot that is being
+    /// emptied.
+    #[inline]
+    pub(crate) fn peek<'a, T: Timed>(&self, slab: &'a Slab<T>) -> Option<&'a T> {
+        let head = self.heads.get((self.tick % SLOTS) as usize)?;
+        slab.get(*head)
+    }
+
     /// Looks at one record whose slot has come, if there is one.
     #[inline]
     pub(crate) fn step<T: Timed>(&mut self, slab: &mut Slab<T>, now: u32) -> Due {

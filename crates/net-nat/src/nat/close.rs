@@ -6,7 +6,6 @@ use super::Nat;
 use super::common::Common;
 use super::map::behaviour;
 use crate::config::Dependence;
-use crate::direction::Direction;
 use crate::event::Event;
 use crate::family::Family;
 use crate::mapping::space;
@@ -21,22 +20,54 @@ impl<F: Family> Nat<F> {
         }
         let mut looked = 0;
         while looked < budget {
-            match self.wheel.step(&mut self.sessions, common.tick) {
-                Due::Nothing => break,
-                Due::Moved => {}
-                Due::Expired(number) => self.remove(common, number),
+            let due = self.wheel.step(&mut self.sessions, common.tick);
+            if due == Due::Nothing {
+                break;
+            }
+            self.prefetch_expiring(common);
+            if let Due::Expired(number) = due {
+                self.remove(common, number);
             }
             looked += 1;
         }
         while looked < budget {
-            match self.resting.step(&mut self.mappings.slab, common.tick) {
-                Due::Nothing => break,
-                Due::Moved => {}
-                Due::Expired(mapping) => self.unmap(common, mapping),
+            let due = self.resting.step(&mut self.mappings.slab, common.tick);
+            if due == Due::Nothing {
+                break;
+            }
+            self.prefetch_resting();
+            if let Due::Expired(mapping) = due {
+                self.unmap(common, mapping);
             }
             looked += 1;
         }
         looked
+    }
+
+    /// Asks for what the next step will need, while the work on this one goes on: for the next
+    /// session, whose record has been asked for by the step before, the entries it has to be taken out
+    /// of; for the one after it, its record.
+    #[inline]
+    fn prefetch_expiring(&self, common: &Common) {
+        let Some(session) = self.wheel.peek(&self.sessions) else {
+            return;
+        };
+        self.sessions.prefetch(session.links.next);
+        if session.expires < common.tick {
+            for hash in session.hashes(&common.keys) {
+                self.index.prefetch(hash);
+            }
+            self.mappings.slab.prefetch(session.mapping);
+        }
+    }
+
+    /// The same for mappings.
+    #[inline]
+    fn prefetch_resting(&self) {
+        let Some(mapping) = self.resting.peek(&self.mappings.slab) else {
+            return;
+        };
+        self.mappings.slab.prefetch(mapping.links.next);
     }
 
     /// Gives up fragments whose time is over.
@@ -85,13 +116,9 @@ impl<F: Family> Nat<F> {
         };
         let (protocol, mapping, remote) = (session.protocol, session.mapping, session.remote());
         let unanswered = session.is_unanswered();
-        let ends = [
-            (Direction::Outbound, session.inside()),
-            (Direction::Inbound, session.outside()),
-        ];
+        let hashes = session.hashes(&common.keys);
         session.protocol = 0;
-        for (direction, local) in ends {
-            let hash = common.keys.flow(direction as u8, protocol, local, remote);
+        for hash in hashes {
             self.index.remove(hash, number);
         }
         self.sessions.give(number);

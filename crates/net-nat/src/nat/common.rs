@@ -23,7 +23,9 @@ pub(crate) struct Common {
     pub(crate) keys: Keys,
     pub(crate) random: Random,
     /// By [`Timer`], in seconds.
-    pub(crate) timeouts: [u32; TIMERS],
+    timeouts: [u32; TIMERS],
+    /// By [`Timer`]: the last second in which something that begins now is alive.
+    deadlines: [u32; TIMERS],
     /// How long a port rests, in seconds.
     pub(crate) hold: u32,
     /// Longest packet towards each [`Side`], in bytes.
@@ -61,6 +63,7 @@ impl Common {
             keys: Keys::new(&config.seed),
             random: Random::new(&config.seed),
             timeouts,
+            deadlines: timeouts,
             hold: seconds(t.port_hold),
             mtu: config.mtu.map(|mtu| if mtu == 0 { u32::MAX } else { mtu }),
             now: Duration::ZERO,
@@ -79,15 +82,18 @@ impl Common {
     pub(crate) fn advance(&mut self, now: Duration) {
         if now > self.now {
             self.now = now;
-            self.tick = u32::try_from(now.as_secs()).map_or(END, |tick| tick.min(END));
+            let tick = u32::try_from(now.as_secs()).map_or(END, |tick| tick.min(END));
+            if tick != self.tick {
+                self.tick = tick;
+                self.deadlines = self.timeouts.map(|seconds| tick.saturating_add(seconds));
+            }
         }
     }
 
-    /// The last second in which something that begins now and is granted `seconds` is alive.
+    /// The last second in which something that begins now and keeps this timer is alive.
     #[inline(always)]
     pub(crate) fn deadline(&self, timer: usize) -> u32 {
-        self.tick
-            .saturating_add(self.timeouts[timer & (TIMERS - 1)])
+        self.deadlines[timer & (TIMERS - 1)]
     }
 
     /// Counts a packet that goes no further.

@@ -18,11 +18,14 @@ use crate::direction::Direction;
 use crate::family::{Family, Usual};
 use crate::packet::IpPacket;
 use crate::rewrite::{Deltas, End, rewrite};
-use crate::session::{Timer, marks};
+use crate::session::{Session, Timer, marks};
 use crate::table::NONE;
 use crate::tcp::{Effect, Segment};
 use crate::verdict::{DropReason, Side, Verdict};
-use net_datapath::prefetch::prefetch_write;
+
+/// Packets that take a step before the group ahead of them takes the next one: as many as have time
+/// to fetch what they asked for, and no more than the processor fetches lines at once.
+const GROUP: usize = 16;
 
 /// What a batch knows of a packet between two steps.
 #[derive(Clone, Copy)]
@@ -33,6 +36,10 @@ pub(crate) struct Scratch {
     guess: u32,
     usual: Usual,
 }
+
+/// Without options.
+const TCP_HEADER: usize = 20;
+const UDP_HEADER: usize = 8;
 
 const SLOW: u32 = NONE;
 const SKIP: u32 = NONE - 1;
@@ -113,13 +120,13 @@ impl<F: Family> Nat<F> {
         let mut scratch = Scratch::EMPTY;
         if let Some((usual, hash)) = Self::look::<W, P>(common, packet) {
             if let Some(number) = self.cache.get(hash)
-                && self.apply::<W, P>(common, packet, &usual, number, &mut verdict)
+                && self.apply::<W, P>(common, packet, usual, number, &mut verdict)
             {
                 return verdict;
             }
             let guess = self.index.guess(hash);
             if let Some(number) = guess
-                && self.apply::<W, P>(common, packet, &usual, number, &mut verdict)
+                && self.apply::<W, P>(common, packet, usual, number, &mut verdict)
             {
                 self.cache.put(hash, number);
                 return verdict;
@@ -158,7 +165,7 @@ impl<F: Family> Nat<F> {
         packet: &mut P,
         scratch: &Scratch,
     ) -> Verdict {
-        let (usual, guess) = (&scratch.usual, scratch.guess);
+        let Scratch { usual, guess, .. } = *scratch;
         let mut verdict = Verdict::Pass;
         if self.sessions.get(guess).is_some_and(|s| s.is_hairpin())
             && self.apply::<Turning, P>(common, packet, usual, guess, &mut verdict)
@@ -188,11 +195,44 @@ impl<F: Family> Nat<F> {
         packets: &mut [P],
         verdicts: &mut [Verdict],
     ) -> usize {
-        let mut skipped = 0;
         // Apart from the tables, so that the compiler need not fear for one when it writes to another.
         let empty = || Box::new([Scratch::EMPTY; BATCH]);
         let mut known = self.scratch.take().unwrap_or_else(empty);
-        for (packet, scratch) in packets.iter().zip(known.iter_mut()) {
+        let mut skipped = 0;
+        self.in_batch = true;
+        let groups = packets.len().div_ceil(GROUP);
+        for ahead in 0..groups + 2 {
+            if ahead < groups {
+                let (packets, known) = (part(packets, ahead), part(&mut known[..], ahead));
+                skipped += self.find_places::<W, P>(common, packets, known);
+            }
+            if (1..=groups).contains(&ahead) {
+                let (packets, known) = (part(packets, ahead - 1), part(&mut known[..], ahead - 1));
+                self.find_sessions::<W, P>(common, packets, known);
+            }
+            if ahead >= 2 {
+                let (packets, known) = (part(packets, ahead - 2), part(&mut known[..], ahead - 2));
+                let verdicts = part(verdicts, ahead - 2);
+                self.translate_known::<W, P>(common, packets, known, verdicts);
+            }
+        }
+        self.in_batch = false;
+        self.settle();
+        self.scratch = Some(known);
+        skipped
+    }
+
+    /// The first step: headers and hashes; buckets are asked for. Returns how many packets are of
+    /// another family.
+    #[inline(never)]
+    fn find_places<W: Way, P: IpPacket>(
+        &self,
+        common: &Common,
+        packets: &[P],
+        known: &mut [Scratch],
+    ) -> usize {
+        let mut skipped = 0;
+        for (packet, scratch) in packets.iter().zip(known) {
             if let Some((usual, hash)) = Self::look::<W, P>(common, packet) {
                 self.index.prefetch(hash);
                 *scratch = Scratch {
@@ -207,32 +247,48 @@ impl<F: Family> Nat<F> {
                 skipped += 1;
             }
         }
-        for (packet, scratch) in packets.iter().zip(known.iter_mut()) {
+        skipped
+    }
+
+    /// The second step: sessions are asked for, and for new ones what they will be made of.
+    #[inline(never)]
+    fn find_sessions<W: Way, P: IpPacket>(
+        &self,
+        common: &Common,
+        packets: &[P],
+        known: &mut [Scratch],
+    ) {
+        for (packet, scratch) in packets.iter().zip(known) {
             if scratch.guess != 0 {
                 continue;
             }
             scratch.guess = self.index.guess(scratch.hash).unwrap_or(NEW);
-            if let Some(session) = self.sessions.get(scratch.guess) {
-                prefetch_write(core::ptr::from_ref(session).cast_mut());
-            } else if W::DIRECTION == Direction::Outbound {
+            self.sessions.prefetch(scratch.guess);
+            if scratch.guess == NEW && W::DIRECTION == Direction::Outbound {
                 self.prefetch_mapping(common, scratch.usual.protocol, packet.head());
             }
         }
-        self.in_batch = true;
-        for ((packet, verdict), scratch) in packets.iter_mut().zip(verdicts).zip(known.iter()) {
-            if scratch.guess == SKIP {
+    }
+
+    /// The third step.
+    #[inline(never)]
+    fn translate_known<W: Way, P: IpPacket>(
+        &mut self,
+        common: &mut Common,
+        packets: &mut [P],
+        known: &[Scratch],
+        verdicts: &mut [Verdict],
+    ) {
+        for ((packet, verdict), scratch) in packets.iter_mut().zip(verdicts).zip(known) {
+            let Scratch { guess, usual, .. } = *scratch;
+            if guess == SKIP {
                 continue;
             }
             // The numbers that mean something else are beyond all sessions.
-            let (usual, guess) = (&scratch.usual, scratch.guess);
             if !self.apply::<W, P>(common, packet, usual, guess, verdict) {
                 *verdict = self.otherwise::<W, P>(common, packet, scratch);
             }
         }
-        self.in_batch = false;
-        self.settle();
-        self.scratch = Some(known);
-        skipped
     }
 
     /// Translates a usual packet by this session, if it is the packet's and nothing out of the
@@ -242,91 +298,115 @@ impl<F: Family> Nat<F> {
         &mut self,
         common: &mut Common,
         packet: &mut P,
-        usual: &Usual,
+        usual: Usual,
         number: u32,
         verdict: &mut Verdict,
     ) -> bool {
         let Some(session) = self.sessions.get_mut(number) else {
             return false;
         };
-        let Some(ends) = F::ends(packet.head()) else {
+        let head = packet.head();
+        let Some(ends) = F::ends(head) else {
             return false;
         };
         let (local, remote) = by_side::<W, _>(ends);
         let (mask, marks) = W::MARKS;
         let good = session.is(W::DIRECTION, usual.protocol, local, remote)
-            & (session.expires >= common.tick)
-            & (session.marks(mask) == marks);
+            && session.expires >= common.tick
+            && session.marks(mask) == marks;
         let too_long = u32::from(usual.len) > common.mtu[W::SIDE as usize];
         if !good || (too_long && !packet.is_super_frame()) {
             return false;
         }
-        let mut refresh = W::DIRECTION == Direction::Outbound || common.config.inbound_refresh;
         if usual.protocol == ip_proto::TCP {
-            let bytes = packet.head().get(F::L4..).unwrap_or_default();
-            let Some(segment) = segment(bytes, usize::from(usual.len) - F::L4) else {
+            let header = head.get(F::L4..F::L4 + TCP_HEADER).unwrap_or_default();
+            let Some(segment) = outline(header, usize::from(usual.len) - F::L4) else {
                 return false;
             };
-            let effect = session.tcp.advance(W::DIRECTION, &segment);
-            refresh = effect.refresh;
-            let other_time = Timer::of(effect.class) as usize != session.timer();
-            if (!effect.in_window | other_time)
-                && let Some(refused) = self.unusual(common, number, &effect)
-            {
-                *verdict = refused;
-                return true;
+            let established = session.timer() == Timer::TcpEstablished as usize;
+            if !established || !session.tcp.advance_ordinary(W::DIRECTION, &segment) {
+                return self.track_usual::<W, P>(common, packet, usual, number, verdict);
             }
+            session.keep(common.deadline(Timer::TcpEstablished as usize));
+            Self::forward::<W, P>(session, common, packet, ip_proto::TCP, TCP_HEADER);
+        } else {
+            if W::DIRECTION == Direction::Outbound || common.config.inbound_refresh {
+                session.keep(common.deadline(session.timer()));
+            }
+            Self::forward::<W, P>(session, common, packet, ip_proto::UDP, UDP_HEADER);
         }
-        let Some(session) = self.sessions.get_mut(number) else {
-            return false;
-        };
-        if refresh {
-            let deadline = common.deadline(session.timer());
-            // A store into a line that is about to be loaded as a whole would make that wait.
-            if session.expires != deadline {
-                session.expires = deadline;
-            }
-        }
-        let partial = packet.checksum_is_partial();
-        let head = packet.head_mut();
-        let deltas = Deltas {
-            l3: session.l3,
-            l4: session.l4,
-        };
-        match W::DIRECTION {
-            Direction::Outbound => {
-                let to = session.outside();
-                rewrite::<F>(
-                    head,
-                    F::L4,
-                    usual.protocol,
-                    End::Source,
-                    to,
-                    deltas,
-                    partial,
-                );
-                if usual.may_fragment {
-                    F::renumber(head, &mut common.ids);
-                }
-                common.counters.outbound += 1;
-            }
-            Direction::Inbound => {
-                let (to, back) = (session.inside(), deltas.inverse());
-                rewrite::<F>(
-                    head,
-                    F::L4,
-                    usual.protocol,
-                    End::Destination,
-                    to,
-                    back,
-                    partial,
-                );
-                common.counters.inbound += 1;
-            }
+        if W::DIRECTION == Direction::Outbound && usual.may_fragment {
+            F::renumber(packet.head_mut(), &mut common.ids);
         }
         packet.changed();
         *verdict = Verdict::Translated(W::SIDE);
         true
+    }
+
+    /// The same from there on for a TCP segment that may change more than the numbers.
+    #[cold]
+    #[inline(never)]
+    fn track_usual<W: Way, P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        usual: Usual,
+        number: u32,
+        verdict: &mut Verdict,
+    ) -> bool {
+        let bytes = packet.head().get(F::L4..).unwrap_or_default();
+        let Some(segment) = segment(bytes, usize::from(usual.len) - F::L4) else {
+            return false;
+        };
+        let Some(session) = self.sessions.get_mut(number) else {
+            return false;
+        };
+        let effect = session.tcp.advance(W::DIRECTION, &segment);
+        if let Some(refused) = self.unusual(common, number, &effect) {
+            *verdict = refused;
+            return true;
+        }
+        let Some(session) = self.sessions.get_mut(number) else {
+            return false;
+        };
+        if effect.refresh {
+            session.keep(common.deadline(session.timer()));
+        }
+        Self::forward::<W, P>(session, common, packet, ip_proto::TCP, TCP_HEADER);
+        if W::DIRECTION == Direction::Outbound && usual.may_fragment {
+            F::renumber(packet.head_mut(), &mut common.ids);
+        }
+        packet.changed();
+        *verdict = Verdict::Translated(W::SIDE);
+        true
+    }
+
+    /// Rewrites a usual packet, which has `len` bytes of its transport header at the least.
+    #[inline(always)]
+    fn forward<W: Way, P: IpPacket + ?Sized>(
+        session: &Session<F::Addr>,
+        common: &mut Common,
+        packet: &mut P,
+        protocol: u8,
+        len: usize,
+    ) {
+        let partial = packet.checksum_is_partial();
+        let deltas = Deltas {
+            l3: session.l3,
+            l4: session.l4,
+        };
+        let (end, to, deltas) = match W::DIRECTION {
+            Direction::Outbound => (End::Source, session.outside(), deltas),
+            Direction::Inbound => (End::Destination, session.inside(), deltas.inverse()),
+        };
+        // Cut to a length the compiler knows: one check, not one for each field.
+        if let Some(head) = packet.head_mut().get_mut(..F::L4 + len) {
+            rewrite::<F>(head, F::L4, protocol, end, to, deltas, partial);
+        }
+        match W::DIRECTION {
+            Direction::Outbound => common.counters.outbound += 1,
+            Direction::Inbound => common.counters.inbound += 1,
+        }
     }
 
     /// The second half of a hairpin's way, if the first was gone; else that is the end of it.
@@ -343,7 +423,7 @@ impl<F: Family> Nat<F> {
         let mut verdict = Verdict::Pass;
         if let Some((usual, hash)) = Self::look::<Turned, P>(common, packet)
             && let Some(number) = self.index.guess(hash)
-            && self.apply::<Turned, P>(common, packet, &usual, number, &mut verdict)
+            && self.apply::<Turned, P>(common, packet, usual, number, &mut verdict)
         {
             common.counters.hairpinned += 1;
             return verdict;
@@ -374,10 +454,28 @@ impl<F: Family> Nat<F> {
     }
 }
 
+/// A group of a batch.
+#[inline(always)]
+fn part<T>(batch: &mut [T], group: usize) -> &mut [T] {
+    let start = group * GROUP;
+    let end = batch.len().min(start + GROUP);
+    batch.get_mut(start..end).unwrap_or_default()
+}
+
 /// The TCP segment of `len` bytes that begins with `bytes`, of which the payload need not be there;
 /// `None` where the header contradicts itself.
-#[inline(always)]
 pub(crate) fn segment(bytes: &[u8], len: usize) -> Option<Segment<'_>> {
+    let segment = outline(bytes, len)?;
+    let header = len - segment.len as usize;
+    Some(Segment {
+        options: bytes.get(20..header).unwrap_or_default(),
+        ..segment
+    })
+}
+
+/// The same without the options.
+#[inline(always)]
+fn outline(bytes: &[u8], len: usize) -> Option<Segment<'static>> {
     let h = bytes.first_chunk::<20>()?;
     let header = usize::from(h[12] >> 4) * 4;
     if header < 20 || header > len {
@@ -389,6 +487,6 @@ pub(crate) fn segment(bytes: &[u8], len: usize) -> Option<Segment<'_>> {
         window: u16::from_be_bytes([h[14], h[15]]),
         flags: h[13],
         len: (len - header) as u32,
-        options: bytes.get(20..header).unwrap_or_default(),
+        options: &[],
     })
 }

@@ -42,9 +42,7 @@ impl<T: SlabRecord> Slab<T> {
             let number = self.free;
             self.free = *self.records.get_mut(number as usize)?.next_free();
             // The one that the next call takes was given back long ago, perhaps.
-            if let Some(next) = self.records.get(self.free as usize) {
-                prefetch_write(core::ptr::from_ref(next).cast_mut());
-            }
+            self.prefetch(self.free);
             number
         } else if (self.fresh as usize) < self.records.len() {
             self.fresh += 1;
@@ -64,6 +62,14 @@ impl<T: SlabRecord> Slab<T> {
             *record.next_free() = free;
             self.free = number;
             self.used -= 1;
+        }
+    }
+
+    /// Fetches a record that will be written to soon; any number will do.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, number: u32) {
+        if let Some(record) = self.get(number) {
+            prefetch_write(core::ptr::from_ref(record).cast_mut());
         }
     }
 
