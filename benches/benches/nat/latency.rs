@@ -27,26 +27,26 @@ pub(crate) fn all(options: &Options) {
             "ns", "p50", "p99", "p99.9", "p99.99", "max"
         );
         let nothing = distribution(&clock, source.clone(), |_, _| {});
-        show("the clock alone", nothing);
+        show("the clock alone", &nothing, false);
         let mut engine = with_room(flows);
         let times = ours(&clock, flows, &mut engine, source.clone(), 0);
-        show("net-nat, expiry between the calls", times);
+        show("net-nat, expiry between the calls", &times, true);
         let mut engine = with_room(flows);
         let times = ours(&clock, flows, &mut engine, source.clone(), 1);
-        show("net-nat, each call expires", times);
+        show("net-nat, each call expires", &times, true);
         let mut engine = Peer::new();
         engine.open(&mut in_order(Kind::Udp, flows), flows);
         let direction = arcbox_conntrack::NatDirection::Outbound;
         let times = distribution(&clock, source, |frame, _| {
             let _ = black_box(engine.0.translate(frame, direction));
         });
-        show("arcbox-conntrack, nothing expires", times);
+        show("arcbox-conntrack, nothing expires", &times, true);
     }
 }
 
 /// Times each call of `translate`; `budget` records expire in the same time, or else 64 after 64
 /// calls and outside of it.
-fn ours(clock: &Clock, flows: usize, engine: &mut Ours, source: Mix, budget: usize) -> Vec<f64> {
+fn ours(clock: &Clock, flows: usize, engine: &mut Ours, source: Mix, budget: usize) -> Times {
     let step = step(flows) / BATCH as u32;
     let before = engine.refused();
     let times = distribution(clock, source, |frame, end| {
@@ -70,14 +70,22 @@ fn ours(clock: &Clock, flows: usize, engine: &mut Ours, source: Mix, budget: usi
     times
 }
 
-/// The times of [`CALLS`] calls in nanoseconds, sorted. `call` is called with each frame, and at the
-/// end of each batch with none, which is not timed.
+/// Nanoseconds of calls, sorted.
+struct Times {
+    all: Vec<f64>,
+    /// Of these, the calls with the first packet of a flow.
+    new: Vec<f64>,
+}
+
+/// The times of [`CALLS`] calls. `call` is called with each frame, and at the end of each batch with
+/// none, which is not timed.
 fn distribution(
     clock: &Clock,
     mut source: Mix,
     mut call: impl FnMut(&mut [u8], bool) + Send,
-) -> Vec<f64> {
+) -> Times {
     let mut ticks = Vec::with_capacity(CALLS);
+    let mut calls = 0;
     alone(|| {
         let mut buffers = Buffers::new();
         let mut frames = buffers.frames();
@@ -88,19 +96,35 @@ fn distribution(
                 let start = clock.now();
                 call(frame, false);
                 let end = clock.now();
+                calls += 1;
                 if round >= CALLS / BATCH {
-                    ticks.push(end.wrapping_sub(start));
+                    ticks.push((end.wrapping_sub(start), calls % NEW == 0));
                 }
             }
             call(&mut [], true);
         }
     });
-    let mut times: Vec<_> = ticks.iter().map(|&t| clock.nanoseconds(t)).collect();
-    times.sort_by(f64::total_cmp);
-    times
+    let sorted = |wanted: fn(bool) -> bool| {
+        let ticks = ticks.iter().filter(|&&(_, new)| wanted(new));
+        let mut times: Vec<_> = ticks.map(|&(t, _)| clock.nanoseconds(t)).collect();
+        times.sort_by(f64::total_cmp);
+        times
+    };
+    Times {
+        all: sorted(|_| true),
+        new: sorted(|new| new),
+    }
 }
 
-fn show(name: &str, times: Vec<f64>) {
+/// A line for all calls, and one for those of new flows if they are something else.
+fn show(name: &str, times: &Times, new: bool) {
+    percentiles(name, &times.all);
+    if new {
+        percentiles("  of these, new flows", &times.new);
+    }
+}
+
+fn percentiles(name: &str, times: &[f64]) {
     print!("  {name:<34}");
     for share in [0.5, 0.99, 0.999, 0.9999, 1.0] {
         let at = (times.len() as f64 * share) as usize;
