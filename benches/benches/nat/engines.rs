@@ -10,6 +10,7 @@ use net_nat::config::{FamilyConfig, Limits};
 use net_nat::{Direction, NatConfig, NatEngine, Prefix, Verdict};
 
 use crate::buffers::{BATCH, Buffers, ETHERNET};
+use crate::huge;
 
 /// The first outside address; the others follow.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -68,7 +69,7 @@ impl Ours {
         };
         change(&mut config);
         Self {
-            engine: NatEngine::new(config).expect("a sound configuration"),
+            engine: huge::engine(config).expect("a sound configuration"),
             now: Duration::from_secs(1000),
         }
     }

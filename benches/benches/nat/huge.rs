@@ -1,18 +1,39 @@
-//! 2 MiB pages for what is large.
+//! 2 MiB pages for what is large: our engine says where its tables are, the peer's are found by asking
+//! for all large allocations.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use net_nat::{ConfigError, NatConfig, NatEngine};
+
+static WANTED: AtomicBool = AtomicBool::new(false);
+/// Whether the allocator asks.
 static ENABLED: AtomicBool = AtomicBool::new(false);
 /// What is smaller than this gains nothing.
 const LARGE: usize = 4 << 20;
 
 /// Allocations of 4 MiB and more ask for 2 MiB pages from now on.
 pub(crate) fn enable() {
+    WANTED.store(true, Ordering::Relaxed);
     ENABLED.store(true, Ordering::Relaxed);
     if !cfg!(target_os = "linux") {
         eprintln!("nat: --huge has no effect here");
     }
+}
+
+/// Our engine, with large pages if they are wanted: by [`NatEngine::memory`] and no other way.
+pub(crate) fn engine(config: NatConfig) -> Result<NatEngine, ConfigError> {
+    let wanted = ENABLED.swap(false, Ordering::Relaxed);
+    let engine = NatEngine::new(config);
+    ENABLED.store(wanted, Ordering::Relaxed);
+    let mut engine = engine?;
+    if WANTED.load(Ordering::Relaxed) {
+        for range in engine.memory() {
+            let len = range.end.addr() - range.start.addr();
+            advise(range.start.cast_mut(), len);
+        }
+    }
+    Ok(engine)
 }
 
 /// The system's allocator, with that question.
@@ -53,7 +74,7 @@ fn ask(block: *mut u8, size: usize) -> *mut u8 {
 fn advise(block: *mut u8, size: usize) {
     const PAGE: usize = 4096;
     let skip = block.addr().wrapping_neg() & (PAGE - 1);
-    // SAFETY: the whole pages of a block that was just allocated; the advice changes nothing in them.
+    // SAFETY: whole pages of memory that was just allocated; the advice changes nothing in them.
     unsafe { libc::madvise(block.add(skip).cast(), size - skip, libc::MADV_HUGEPAGE) };
 }
 

@@ -3,6 +3,8 @@
 //! An entry for each mapping and outside address, with the number of sessions between them, so that
 //! the filter answers by one look-up however many sessions a mapping has.
 
+use core::ops::Range;
+
 use crate::address::{Address, Endpoint};
 use crate::hash::Keys;
 use crate::table::{Index, Slab, SlabRecord};
@@ -118,6 +120,10 @@ impl<A: Address> Contacts<A> {
 
     pub(crate) fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    pub(crate) fn memory(&self) -> [Range<*const u8>; 2] {
+        [self.slab.memory(), self.index.memory()]
     }
 
     pub(crate) fn bytes(&self) -> usize {

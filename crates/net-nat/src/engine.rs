@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::ops::Range;
 use core::time::Duration;
 
 use net_wire::ip_proto;
@@ -22,6 +23,7 @@ use crate::packet::IpPacket;
 use crate::snapshot::{Reader, Restored, SnapshotError, Writer};
 use crate::stateless::Stateless;
 use crate::statistics::{Counters, Usage};
+use crate::table::LARGE;
 use crate::verdict::{DropReason, Output, Verdict};
 
 /// A network address translator.
@@ -418,6 +420,22 @@ impl NatEngine {
             v6.usage(&mut usage);
         }
         usage
+    }
+
+    /// Where the large tables lie, for a caller whose system has large pages and gives them on request:
+    /// `madvise(start, len, MADV_HUGEPAGE)` on Linux, before the first packet. With a million sessions
+    /// that is worth half of the engine's speed.
+    ///
+    /// Each range begins at a multiple of 2 MiB and is no shorter than that; smaller tables, and those
+    /// for fragments, are not among them. The engine owns the memory, writes to it, and keeps it where
+    /// it is until it is dropped. What was not used yet has not been touched and takes no memory;
+    /// address space for the ports of all outside addresses is reserved by this call, 2 MiB for eight
+    /// of them and each of TCP, UDP and ICMP.
+    pub fn memory(&mut self) -> impl Iterator<Item = Range<*const u8>> {
+        let v4 = self.v4.iter_mut().flat_map(|nat| nat.memory());
+        let v6 = self.v6.iter_mut().flat_map(|nat| nat.memory());
+        v4.chain(v6)
+            .filter(|range| range.end.addr() - range.start.addr() >= LARGE)
     }
 
     /// How many entries the longest look-up in the tables goes by, ten to a cache line; for tests of

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use hashbrown::HashMap;
 use siphasher::sip::SipHasher13;
@@ -9,7 +10,8 @@ use siphasher::sip::SipHasher13;
 use crate::address::Address;
 use crate::config::{FamilyConfig, Shard};
 use crate::hash::{Keyed, Random};
-use crate::ports::{PortRange, PortTable};
+use crate::ports::{PORTS, PortRange, PortTable, mapping_of};
+use crate::table::Region;
 
 /// Protocols with a space of ports of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,24 +28,21 @@ struct External<A> {
     own: Option<(A, bool)>,
     /// Hosts that share it.
     hosts: u32,
-    /// Made when the first port is needed.
+    /// By [`Space`]; made when the first port is needed.
     ports: [Option<Box<PortTable>>; 3],
 }
 
-impl<A> External<A> {
-    #[inline]
-    fn table(&mut self, space: Space) -> Option<&mut PortTable> {
-        let ports = &mut self.ports[space as usize];
-        if ports.is_none() {
-            *ports = PortTable::new().map(Box::new);
-        }
-        ports.as_deref_mut()
-    }
-}
+/// Addresses the owners of whose ports are kept together: they fill a page of 2 MiB.
+const GROUP: usize = 8;
+
+/// The owners of their ports, by [`Space`]; made when the first port is needed.
+type Owners = [Option<Region<u32>>; 3];
 
 /// All outside addresses of a family.
 pub(crate) struct Externals<A> {
     list: Vec<External<A>>,
+    /// For each [`GROUP`] of them.
+    owners: Vec<Owners>,
     /// The lowest and the highest of them: most addresses asked about lie outside.
     span: Option<(A, A)>,
     by_addr: HashMap<A, u16, Keyed>,
@@ -67,6 +66,7 @@ impl<A: Address> Externals<A> {
         let keyed = Keyed(SipHasher13::new_with_key(seed));
         let mut externals = Self {
             list: Vec::new(),
+            owners: Vec::new(),
             span: None,
             by_addr: HashMap::with_hasher(keyed.clone()),
             shared: config.outside.len() as u16,
@@ -92,6 +92,9 @@ impl<A: Address> Externals<A> {
         let (low, high) = self.span.unwrap_or((addr, addr));
         self.span = Some((low.min(addr), high.max(addr)));
         self.by_addr.insert(addr, number);
+        if self.list.len().is_multiple_of(GROUP) {
+            self.owners.push([None, None, None]);
+        }
         self.list.push(External {
             addr,
             own,
@@ -101,7 +104,7 @@ impl<A: Address> Externals<A> {
         number
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn number(&self, addr: A) -> Option<u16> {
         let (low, high) = self.span?;
         if addr < low || addr > high {
@@ -110,6 +113,11 @@ impl<A: Address> Externals<A> {
         if low == high {
             return Some(0);
         }
+        self.within_span(addr)
+    }
+
+    #[inline(never)]
+    fn within_span(&self, addr: A) -> Option<u16> {
         self.by_addr.get(&addr).copied()
     }
 
@@ -169,8 +177,9 @@ impl<A: Address> Externals<A> {
     ) -> Option<u32> {
         match space {
             Some(space) => {
-                let external = self.list.get(usize::from(number))?;
-                external.ports[space as usize].as_ref()?.owner(port)
+                let number = usize::from(number);
+                let owners = self.owners.get(number / GROUP)?[space as usize].as_ref()?;
+                mapping_of(*owners.get(number % GROUP * PORTS + usize::from(port))?)
             }
             None => self.other.get(&(protocol, number)).copied(),
         }
@@ -180,6 +189,7 @@ impl<A: Address> Externals<A> {
     ///
     /// A host with an address of its own keeps its port. Otherwise the port is random, within the
     /// class (RFC 4787, REQ-3a) and the shard.
+    #[inline(always)]
     pub(crate) fn allocate(
         &mut self,
         space: Option<Space>,
@@ -201,20 +211,29 @@ impl<A: Address> Externals<A> {
             Space::Tcp | Space::Udp => self.ranges[usize::from(inside_port >= 1024)],
         };
         let parity = (self.parity && space != Space::Icmp).then_some(inside_port);
-        let external = self.list.get_mut(usize::from(number))?;
-        let own = external.own.is_some();
-        let ports = external.table(space)?;
+        let own = self.list.get(usize::from(number))?.own.is_some();
+        let (ports, owners) = self.table(space, number)?;
         let port = if own {
             ports.is_free(inside_port).then_some(inside_port)?
         } else {
-            ports.choose(range, parity, random)?
+            ports.choose(owners, range, parity, random)?
         };
-        ports.take(port, mapping);
+        ports.take(owners, port, mapping);
         Some(port)
     }
 
-    fn table(&mut self, space: Space, number: u16) -> Option<&mut PortTable> {
-        self.list.get_mut(usize::from(number))?.table(space)
+    /// The table of an address, and its part of the owners.
+    #[inline(always)]
+    fn table(&mut self, space: Space, number: u16) -> Option<(&mut PortTable, &mut [u32])> {
+        let number = usize::from(number);
+        let table = &mut self.list.get_mut(number)?.ports[space as usize];
+        let owners = &mut self.owners.get_mut(number / GROUP)?[space as usize];
+        if table.is_none() || owners.is_none() {
+            make(table, owners);
+        }
+        let first = number % GROUP * PORTS;
+        let owners = owners.as_mut()?.get_mut(first..first + PORTS)?;
+        Some((table.as_deref_mut()?, owners))
     }
 
     /// Whether the port can be had for a forward.
@@ -226,7 +245,9 @@ impl<A: Address> Externals<A> {
         port: u16,
     ) -> bool {
         match space {
-            Some(space) => self.table(space, number).is_some_and(|t| t.is_free(port)),
+            Some(space) => self
+                .table(space, number)
+                .is_some_and(|(t, _)| t.is_free(port)),
             None => !self.other.contains_key(&(protocol, number)),
         }
     }
@@ -242,8 +263,8 @@ impl<A: Address> Externals<A> {
     ) {
         match space {
             Some(space) => {
-                if let Some(ports) = self.table(space, number) {
-                    ports.take(port, mapping);
+                if let Some((ports, owners)) = self.table(space, number) {
+                    ports.take(owners, port, mapping);
                 }
             }
             None => {
@@ -254,8 +275,8 @@ impl<A: Address> Externals<A> {
 
     /// Keeps a port for another shard's forward.
     pub(crate) fn reserve(&mut self, space: Space, number: u16, port: u16) {
-        if let Some(ports) = self.table(space, number) {
-            ports.reserve(port);
+        if let Some((ports, owners)) = self.table(space, number) {
+            ports.reserve(owners, port);
         }
     }
 
@@ -263,8 +284,8 @@ impl<A: Address> Externals<A> {
     pub(crate) fn release(&mut self, space: Option<Space>, protocol: u8, number: u16, port: u16) {
         match space {
             Some(space) => {
-                if let Some(ports) = self.table(space, number) {
-                    ports.release(port);
+                if let Some((ports, owners)) = self.table(space, number) {
+                    ports.release(owners, port);
                 }
             }
             None => {
@@ -275,13 +296,43 @@ impl<A: Address> Externals<A> {
 
     pub(crate) fn bytes(&self) -> usize {
         let tables = self.list.iter().flat_map(|e| e.ports.iter().flatten());
-        tables.map(|t| t.bytes()).sum()
+        let owners = self.owners.iter().flatten().flatten();
+        tables.count() * PortTable::BYTES + owners.map(Region::bytes).sum::<usize>()
+    }
+
+    /// Where the owners of all ports are or will be: those that nobody has needed yet are made.
+    pub(crate) fn memory(&mut self) -> impl Iterator<Item = Range<*const u8>> {
+        let owners = self.owners.iter_mut().flatten();
+        owners.filter_map(|owners| {
+            if owners.is_none() {
+                *owners = Region::new(GROUP * PORTS);
+            }
+            owners.as_ref().map(Region::range)
+        })
     }
 
     pub(crate) fn is_consistent(&self) -> bool {
-        let mut tables = self.list.iter().flat_map(|e| e.ports.iter().flatten());
-        tables.all(|t| t.is_consistent())
+        let groups = self.list.chunks(GROUP).zip(&self.owners);
+        let mut tables = groups.flat_map(|(list, owners)| {
+            let tables = list.iter().map(|external| &external.ports);
+            tables.enumerate().flat_map(move |(at, ports)| {
+                let pairs = ports.iter().zip(owners);
+                pairs.filter_map(move |(ports, owners)| {
+                    let owners = owners.as_ref()?.get(at * PORTS..(at + 1) * PORTS)?;
+                    Some((ports.as_ref()?, owners))
+                })
+            })
+        });
+        tables.all(|(ports, owners)| ports.is_consistent(owners))
     }
+}
+
+#[cold]
+fn make(table: &mut Option<Box<PortTable>>, owners: &mut Option<Region<u32>>) {
+    if owners.is_none() {
+        *owners = Region::new(GROUP * PORTS);
+    }
+    table.get_or_insert_with(|| Box::new(PortTable::new()));
 }
 
 /// The ports an inside port may be mapped to: those of its class (RFC 4787, REQ-3a). Identifiers of

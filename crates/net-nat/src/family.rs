@@ -460,6 +460,7 @@ fn addr6<const N: usize>(head: &[u8; N], at: usize) -> Ipv6Addr {
 
 /// The header of a usual packet, as [`Family::parse`] reads it but quicker; `None` for one that has
 /// something wrong with it after all.
+#[inline(always)]
 pub(crate) fn usual_header<F: Family>(head: &[u8], usual: &Usual) -> Option<Header<F::Addr>> {
     let (src, dst) = F::ends(head)?;
     let end = usize::from(usual.len);

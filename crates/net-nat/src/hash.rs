@@ -95,31 +95,26 @@ impl Random {
         both as u32
     }
 
-    /// A number below `n`, which must not be 0, each about as likely (within 2^-16 for a port); and
-    /// what is left of the random bits.
+    /// The next 32 of them.
     #[inline]
-    pub(crate) fn below(&mut self, n: u32) -> (u32, Rest) {
-        split(self.next(), n)
+    pub(crate) fn bits(&mut self) -> Bits {
+        Bits(self.next())
     }
 }
 
-/// What a choice has left of 32 random bits.
+/// 32 random bits.
 #[derive(Clone, Copy)]
-pub(crate) struct Rest(u32);
+pub(crate) struct Bits(u32);
 
-impl Rest {
-    /// Another number below `n`: as random as the bits left, 16 after the choice of a port.
+impl Bits {
+    /// A number below `n`, which must not be 0, each about as likely (within 2^-16 for a port); and
+    /// what is left: as much less random as the number has values.
     #[inline]
-    pub(crate) fn below(self, n: u32) -> u32 {
-        split(self.0, n).0
+    pub(crate) fn below(self, n: u32) -> (u32, Self) {
+        // As a fraction they lie behind a multiple of 1/n, by a part of that.
+        let wide = u64::from(self.0) * u64::from(n);
+        ((wide >> 32) as u32, Self(wide as u32))
     }
-}
-
-/// Of all multiples of `1 / n` the random fraction `bits` lies behind one, by some distance.
-#[inline]
-fn split(bits: u32, n: u32) -> (u32, Rest) {
-    let wide = u64::from(bits) * u64::from(n);
-    ((wide >> 32) as u32, Rest(wide as u32))
 }
 
 /// Keyed SipHash for maps whose keys a guest can choose.

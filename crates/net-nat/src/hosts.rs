@@ -1,6 +1,9 @@
 //! The inside hosts: what each uses, and what each may.
 
 use alloc::vec::Vec;
+use core::ops::Range;
+
+use net_datapath::prefetch::prefetch_write;
 
 use crate::address::{Address, Endpoint};
 use crate::hash::Keys;
@@ -53,7 +56,7 @@ impl<A: Address> Hosts<A> {
         self.keys.flow(KIND, 0, Endpoint::new(addr, 0), nobody)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&mut self, addr: A) -> Option<u32> {
         let is = |number: u32| {
             let host = self.get(number);
@@ -65,6 +68,16 @@ impl<A: Address> Hosts<A> {
         let found = self.index.find(self.hash(addr), is);
         self.last = found.unwrap_or(NONE);
         found
+    }
+
+    /// Asks for what [`Self::find`] will read.
+    #[inline]
+    pub(crate) fn prefetch(&self, addr: A) {
+        let is = |number: u32| self.get(number).is_some_and(|host| host.addr == addr);
+        let number = self.index.find(self.hash(addr), is);
+        if let Some(host) = number.and_then(|number| self.get(number)) {
+            prefetch_write(core::ptr::from_ref(host).cast_mut());
+        }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -133,6 +146,11 @@ impl<A: Address> Hosts<A> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Host<A>)> {
         let hosts = (0..).zip(&self.list);
         hosts.filter(|(_, host)| host.mappings > 0)
+    }
+
+    /// Where the index lies; the list moves as it grows.
+    pub(crate) fn memory(&self) -> Range<*const u8> {
+        self.index.memory()
     }
 
     pub(crate) fn bytes(&self) -> usize {

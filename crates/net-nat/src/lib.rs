@@ -66,7 +66,9 @@
 //!
 //! Give the engine batches ([`NatEngine::translate_batch`]): with a million flows that is several times
 //! as fast as packet by packet. Call [`NatEngine::expire_some`] about once a second, and fetch
-//! [`NatEngine::next_output`] after each batch. `examples/router.rs` is a router in user space between
+//! [`NatEngine::next_output`] after each batch. Put large pages under the tables
+//! ([`NatEngine::memory`]): among a million flows every packet waits for the translation of addresses
+//! as long as for the tables. `examples/router.rs` is a router in user space between
 //! two TAPs.
 #![no_std]
 #![deny(unsafe_code)]

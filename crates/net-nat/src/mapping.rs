@@ -1,5 +1,7 @@
 //! Which outside endpoint stands for an inside one.
 
+use core::ops::Range;
+
 use crate::address::{Address, Endpoint};
 use crate::config::Dependence;
 use crate::external::Space;
@@ -162,7 +164,7 @@ impl<A: Address> Mappings<A> {
     }
 
     /// The mapping of a key.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, hash: u64, key: &MappingKey<A>) -> Option<u32> {
         self.index.find(hash, |number| {
             self.slab.get(number).is_some_and(|m| {
@@ -181,24 +183,19 @@ impl<A: Address> Mappings<A> {
         remote.unwrap_or(Endpoint::new(A::UNSPECIFIED, 0))
     }
 
-    /// Adds a mapping without sessions. With `known`, another has the key already, and this one is
-    /// found from the outside only: a second forward to the same inside endpoint.
-    ///
-    /// `outside` gives the number of the outside address and the port, once it knows whose they will
-    /// be; when it gives nothing, nothing is added.
+    /// Adds a mapping without sessions, at an outside port that is its own. With `known`, another has
+    /// the key already, and this one is found from the outside only: a second forward to the same
+    /// inside endpoint. It gets the number that [`Slab::next`] says.
+    #[inline(always)]
     pub(crate) fn add(
         &mut self,
         hash: u64,
         key: &MappingKey<A>,
         host: u32,
         known: bool,
-        outside: impl FnOnce(u32) -> Option<(u16, u16)>,
+        (external, outside_port): (u16, u16),
     ) -> Option<u32> {
         let number = self.slab.take()?;
-        let Some((external, outside_port)) = outside(number) else {
-            self.slab.give(number);
-            return None;
-        };
         if let Some(remote) = self
             .remotes
             .as_mut()
@@ -241,6 +238,13 @@ impl<A: Address> Mappings<A> {
             self.index.remove(key.hash(keys), number);
         }
         self.slab.give(number);
+    }
+
+    pub(crate) fn memory(&self) -> impl Iterator<Item = Range<*const u8>> {
+        let remotes = self.remotes.as_ref().map(Region::range);
+        [self.slab.memory(), self.index.memory()]
+            .into_iter()
+            .chain(remotes)
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -1,16 +1,19 @@
 //! The ports of one outside address for one protocol: which are free, and whose the others are.
+//!
+//! Whose they are stands in memory that several tables share, so that it fills large pages.
 
 use alloc::boxed::Box;
 
-use crate::hash::{Random, Rest};
-use crate::table::Region;
+use net_datapath::prefetch::{prefetch_read, prefetch_write};
 
-const PORTS: usize = 1 << 16;
+use crate::hash::{Bits, Random};
+
+pub(crate) const PORTS: usize = 1 << 16;
 /// Words of 64 ports looked into before the search for the next free one: a word without a free port
 /// is rare until nearly all are taken.
 const TRIES: usize = 8;
 
-/// A port that no mapping gets: another engine's, or a forward's.
+/// Owner of a port that no mapping gets: another engine's, or a forward's.
 const RESERVED: u32 = u32::MAX;
 
 /// Ports from `first` to `last`.
@@ -50,37 +53,35 @@ impl PortRange {
     }
 }
 
-/// Ports and their mappings.
+/// Which ports are free.
 pub(crate) struct PortTable {
-    /// Number of the mapping plus one; 0 is free.
-    owners: Region<u32>,
     /// A bit for each free port.
     free: Box<[u64; PORTS / 64]>,
     /// A bit for each word of `free` that is not zero.
     words: [u64; PORTS / 64 / 64],
+    /// What the next choice is made by. Drawn one ahead, so that what it looks at can be asked for.
+    next: Option<Bits>,
+}
+
+/// The mapping that this owner of a port stands for.
+#[inline]
+pub(crate) fn mapping_of(owner: u32) -> Option<u32> {
+    match owner {
+        0 | RESERVED => None,
+        owner => Some(owner - 1),
+    }
 }
 
 impl PortTable {
-    pub(crate) fn new() -> Option<Self> {
-        Some(Self {
-            owners: Region::new(PORTS)?,
+    pub(crate) fn new() -> Self {
+        Self {
             free: Box::new([u64::MAX; PORTS / 64]),
             words: [u64::MAX; PORTS / 64 / 64],
-        })
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.owners.bytes() + PORTS / 8
-    }
-
-    /// The mapping a port belongs to.
-    #[inline]
-    pub(crate) fn owner(&self, port: u16) -> Option<u32> {
-        match self.owners.get(usize::from(port)).copied() {
-            None | Some(0 | RESERVED) => None,
-            Some(owner) => Some(owner - 1),
+            next: None,
         }
     }
+
+    pub(crate) const BYTES: usize = PORTS / 8;
 
     #[inline]
     pub(crate) fn is_free(&self, port: u16) -> bool {
@@ -95,9 +96,10 @@ impl PortTable {
     /// The random number names a port, and where that is taken another one of its word of 64, each
     /// with the same likelihood: one look while a word has a free port, and no port is likelier than
     /// others because its neighbours are taken, as with a search from there on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn choose(
-        &self,
+        &mut self,
+        owners: &[u32],
         range: PortRange,
         parity: Option<u16>,
         random: &mut Random,
@@ -106,7 +108,10 @@ impl PortTable {
             None => u64::MAX,
             Some(odd) => 0x5555_5555_5555_5555 << (odd & 1),
         };
-        let (port, rest) = random.below(range.len());
+        let next = random.bits();
+        self.prefetch(owners, range.first + next.below(range.len()).0 as u16);
+        let bits = self.next.replace(next).unwrap_or_else(|| random.bits());
+        let (port, rest) = bits.below(range.len());
         let port = range.first + port as u16;
         if let Some(port) = self.near(port, rest, range, mask) {
             return Some(port);
@@ -114,9 +119,20 @@ impl PortTable {
         self.choose_again(range, mask, random)
     }
 
+    /// Asks for what taking a port needs.
+    #[inline(always)]
+    fn prefetch(&self, owners: &[u32], port: u16) {
+        if let Some(word) = self.free.get(usize::from(port / 64)) {
+            prefetch_read(core::ptr::from_ref(word));
+        }
+        if let Some(owner) = owners.get(usize::from(port)) {
+            prefetch_write(core::ptr::from_ref(owner).cast_mut());
+        }
+    }
+
     /// A free port of the word that `port` is in: that one, or one at random.
-    #[inline]
-    fn near(&self, port: u16, rest: Rest, range: PortRange, mask: u64) -> Option<u16> {
+    #[inline(always)]
+    fn near(&self, port: u16, rest: Bits, range: PortRange, mask: u64) -> Option<u16> {
         let word = port / 64;
         let free = self.free.get(usize::from(word))? & mask & range.of_word(word);
         if free >> (port % 64) & 1 == 1 {
@@ -125,7 +141,7 @@ impl PortTable {
         if free == 0 {
             return None;
         }
-        let (mut left, skip) = (free, rest.below(free.count_ones()));
+        let (mut left, skip) = (free, rest.below(free.count_ones()).0);
         for _ in 0..skip {
             left &= left - 1;
         }
@@ -137,7 +153,7 @@ impl PortTable {
     fn choose_again(&self, range: PortRange, mask: u64, random: &mut Random) -> Option<u16> {
         let mut first = range.first;
         for _ in 1..TRIES {
-            let (port, rest) = random.below(range.len());
+            let (port, rest) = random.bits().below(range.len());
             first = range.first + port as u16;
             if let Some(port) = self.near(first, rest, range, mask) {
                 return Some(port);
@@ -178,20 +194,20 @@ impl PortTable {
 
     /// Gives a port to a mapping.
     #[inline]
-    pub(crate) fn take(&mut self, port: u16, mapping: u32) {
-        self.set(port, mapping + 1);
+    pub(crate) fn take(&mut self, owners: &mut [u32], port: u16, mapping: u32) {
+        self.set(owners, port, mapping + 1);
     }
 
     /// Keeps a port from being chosen.
-    pub(crate) fn reserve(&mut self, port: u16) {
-        self.set(port, RESERVED);
+    pub(crate) fn reserve(&mut self, owners: &mut [u32], port: u16) {
+        self.set(owners, port, RESERVED);
     }
 
     /// `owner` is not 0.
     #[inline]
-    fn set(&mut self, port: u16, owner: u32) {
+    fn set(&mut self, owners: &mut [u32], port: u16, owner: u32) {
         let at = usize::from(port);
-        if let Some(slot) = self.owners.get_mut(at) {
+        if let Some(slot) = owners.get_mut(at) {
             *slot = owner;
         }
         let Some(free) = self.free.get_mut(at / 64) else {
@@ -207,9 +223,9 @@ impl PortTable {
 
     /// Makes a port free again.
     #[inline]
-    pub(crate) fn release(&mut self, port: u16) {
+    pub(crate) fn release(&mut self, owners: &mut [u32], port: u16) {
         let at = usize::from(port);
-        if let Some(slot) = self.owners.get_mut(at) {
+        if let Some(slot) = owners.get_mut(at) {
             *slot = 0;
         }
         if let Some(free) = self.free.get_mut(at / 64) {
@@ -221,12 +237,12 @@ impl PortTable {
     }
 
     /// Whether bits and owners say the same.
-    pub(crate) fn is_consistent(&self) -> bool {
+    pub(crate) fn is_consistent(&self, owners: &[u32]) -> bool {
         fn bits<T>(of: &[T], is_set: impl Fn(&T) -> bool) -> u64 {
             let from_the_end = of.iter().rev();
             from_the_end.fold(0, |bits, item| bits << 1 | u64::from(is_set(item)))
         }
-        let owners = self.owners.chunks(64).map(|o| bits(o, |&owner| owner == 0));
+        let owners = owners.chunks(64).map(|o| bits(o, |&owner| owner == 0));
         let words = self.free.chunks(64).map(|w| bits(w, |&word| word != 0));
         owners.eq(self.free.iter().copied()) && words.eq(self.words)
     }
@@ -243,42 +259,45 @@ mod tests {
 
     #[test]
     fn every_port_of_a_range_is_handed_out_once_and_then_none() {
-        let (mut table, mut random) = (PortTable::new().unwrap(), Random::new(&[1; 16]));
+        let (mut table, mut owners) = (PortTable::new(), [0; PORTS]);
+        let mut random = Random::new(&[1; 16]);
         let range = PortRange {
             first: 1000,
             last: 3000,
         };
         for mapping in 0..2001 {
-            let port = table.choose(range, None, &mut random).unwrap();
+            let port = table.choose(&owners, range, None, &mut random).unwrap();
             assert!(range.contains(port) && table.is_free(port));
-            table.take(port, mapping);
-            assert_eq!(table.owner(port), Some(mapping));
+            table.take(&mut owners, port, mapping);
+            assert_eq!(mapping_of(owners[usize::from(port)]), Some(mapping));
         }
-        assert_eq!(table.choose(range, None, &mut random), None);
-        table.release(1500);
-        assert_eq!(table.choose(range, None, &mut random), Some(1500));
-        assert!(table.is_consistent());
+        assert_eq!(table.choose(&owners, range, None, &mut random), None);
+        table.release(&mut owners, 1500);
+        assert_eq!(table.choose(&owners, range, None, &mut random), Some(1500));
+        assert!(table.is_consistent(&owners));
     }
 
     #[test]
     fn rfc4787_req4_parity_is_kept_to_the_last_port() {
-        let (mut table, mut random) = (PortTable::new().unwrap(), Random::new(&[2; 16]));
+        let (mut table, mut owners) = (PortTable::new(), [0; PORTS]);
+        let mut random = Random::new(&[2; 16]);
         let range = PortRange {
             first: 5001,
             last: 5100,
         };
         for _ in 0..50 {
-            let port = table.choose(range, Some(7), &mut random).unwrap();
+            let port = table.choose(&owners, range, Some(7), &mut random).unwrap();
             assert_eq!(port % 2, 1);
-            table.take(port, 0);
+            table.take(&mut owners, port, 0);
         }
-        assert_eq!(table.choose(range, Some(1), &mut random), None);
-        assert!(table.choose(range, Some(0), &mut random).is_some());
+        assert_eq!(table.choose(&owners, range, Some(1), &mut random), None);
+        assert!(table.choose(&owners, range, Some(0), &mut random).is_some());
     }
 
     #[test]
     fn rfc6056_a_nearly_full_table_still_chooses_among_all_that_is_left() {
-        let (mut table, mut random) = (PortTable::new().unwrap(), Random::new(&[4; 16]));
+        let (mut table, mut owners) = (PortTable::new(), [0; PORTS]);
+        let mut random = Random::new(&[4; 16]);
         let range = PortRange {
             first: 4096 + 5,
             last: 8192 + 10,
@@ -287,13 +306,13 @@ mod tests {
         let left = |port: u16| port % 32 < if port & 512 == 0 { 4 } else { 1 };
         for port in range.first..=range.last {
             if !left(port) {
-                table.take(port, 1);
+                table.take(&mut owners, port, 1);
             }
         }
         let mut chosen = std::collections::HashMap::new();
         let draws = 400_000;
         for _ in 0..draws {
-            let port = table.choose(range, None, &mut random).unwrap();
+            let port = table.choose(&owners, range, None, &mut random).unwrap();
             assert!(range.contains(port) && left(port));
             *chosen.entry(port).or_insert(0) += 1;
         }
@@ -347,10 +366,11 @@ mod tests {
 
     #[test]
     fn reserved_ports_are_nobodys() {
-        let (mut table, mut random) = (PortTable::new().unwrap(), Random::new(&[3; 16]));
+        let (mut table, mut owners) = (PortTable::new(), [0; PORTS]);
+        let mut random = Random::new(&[3; 16]);
         let range = PortRange { first: 9, last: 10 };
-        table.reserve(9);
-        assert_eq!(table.owner(9), None);
-        assert_eq!(table.choose(range, None, &mut random), Some(10));
+        table.reserve(&mut owners, 9);
+        assert_eq!(mapping_of(owners[9]), None);
+        assert_eq!(table.choose(&owners, range, None, &mut random), Some(10));
     }
 }

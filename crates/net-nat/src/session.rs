@@ -93,6 +93,7 @@ impl<A: Address> Session<A> {
     const TIMER: u8 = 7;
 
     #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
     pub(crate) fn new(
         protocol: u8,
         inside: Endpoint<A>,

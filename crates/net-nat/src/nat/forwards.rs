@@ -52,8 +52,8 @@ impl<F: Family> Nat<F> {
         };
         let hash = key.hash(&common.keys);
         let twice = self.mappings.find(hash, &key).is_some();
-        let place = Some((external, outside.port));
-        let Some(mapping) = self.mappings.add(hash, &key, host, twice, |_| place) else {
+        let place = (external, outside.port);
+        let Some(mapping) = self.mappings.add(hash, &key, host, twice, place) else {
             if !known {
                 self.forget(host);
             }

@@ -53,7 +53,7 @@ fn take_quota<A>(common: &Common, host: &mut Host<A>) -> Result<(), DropReason> 
 
 impl<F: Family> Nat<F> {
     /// The key of the mapping of an outbound packet.
-    #[inline]
+    #[inline(always)]
     pub(super) fn mapping_key(
         &self,
         common: &Common,
@@ -76,12 +76,13 @@ impl<F: Family> Nat<F> {
         if let Some((local, remote)) = F::ends(head) {
             let key = self.mapping_key(common, protocol, local, remote);
             self.mappings.prefetch(key.hash(&common.keys));
+            self.hosts.prefetch(local.addr);
         }
     }
 
     /// The mapping of a host with an address of its own that was called there while its packets
     /// left by a forward: the forward has gone, and nothing leads to this one from inside.
-    #[inline]
+    #[inline(always)]
     pub(super) fn own_mapping(&self, protocol: u8, local: Endpoint<F::Addr>) -> Option<u32> {
         let external = self.externals.own(local.addr)?;
         let mapping = self
@@ -93,7 +94,7 @@ impl<F: Family> Nat<F> {
     }
 
     /// One more session by a mapping that is there, if its host may have one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn admit(
         &mut self,
         common: &Common,
@@ -117,7 +118,7 @@ impl<F: Family> Nat<F> {
 
     /// A new mapping for an inside endpoint, whose host may open a session. With `twice`, another has
     /// the key already.
-    #[inline]
+    #[inline(always)]
     pub(super) fn map(
         &mut self,
         common: &mut Common,
@@ -136,7 +137,7 @@ impl<F: Family> Nat<F> {
         grant
     }
 
-    #[inline]
+    #[inline(always)]
     fn map_of(
         &mut self,
         common: &mut Common,
@@ -150,29 +151,27 @@ impl<F: Family> Nat<F> {
         }
         take_quota(common, host)?;
         let (external, protocol) = (host.external, key.protocol);
-        let (externals, random) = (&mut self.externals, &mut common.random);
-        let mut outside_port = 0;
+        let next = self.mappings.slab.next().ok_or(DropReason::TableFull)?;
+        let (space, port, random) = (space(protocol), key.inside.port, &mut common.random);
+        let port = self
+            .externals
+            .allocate(space, protocol, external, port, next, random)
+            .ok_or(DropReason::NoPort)?;
         let mapping = self
             .mappings
-            .add(hash, key, number, twice, |mapping| {
-                let (space, port) = (space(protocol), key.inside.port);
-                outside_port =
-                    externals.allocate(space, protocol, external, port, mapping, random)?;
-                Some((external, outside_port))
-            })
-            // There was room in the table.
-            .ok_or(DropReason::NoPort)?;
+            .add(hash, key, number, twice, (external, port))
+            .ok_or(DropReason::TableFull)?;
         host.mappings += 1;
         let outside = self.externals.addr(external).ok_or(DropReason::NoPort)?;
         Ok(Grant {
             mapping,
-            outside: Endpoint::new(outside, outside_port),
+            outside: Endpoint::new(outside, port),
             is_new: true,
         })
     }
 
     /// The host with this address, known or new; the flag says whether it was known.
-    #[inline]
+    #[inline(always)]
     pub(super) fn host(
         &mut self,
         common: &Common,

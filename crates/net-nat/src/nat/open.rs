@@ -68,7 +68,7 @@ pub(super) struct Pending {
 
 impl<F: Family> Nat<F> {
     /// The session of a packet, if there is one that is alive.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&mut self, common: &mut Common, flow: &Flow<F::Addr>) -> Option<u32> {
         let number = self.index.find(flow.hash, |number| {
             let session = self.sessions.get(number);
@@ -82,7 +82,7 @@ impl<F: Family> Nat<F> {
     }
 
     /// Opens the session of an outbound packet, and its mapping if there is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn open_outbound(
         &mut self,
         common: &mut Common,
@@ -159,7 +159,7 @@ impl<F: Family> Nat<F> {
 
     /// Makes the record of a session and puts it everywhere it belongs; there is room. `back` is the
     /// hash of the other direction.
-    #[inline]
+    #[inline(always)]
     fn open(
         &mut self,
         common: &mut Common,
@@ -205,7 +205,7 @@ impl<F: Family> Nat<F> {
 
     /// Puts a session everywhere it belongs, found from the inside and from the outside by these
     /// hashes; `None` if the table is full. With `is_new`, its mapping has spoken to nobody yet.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(
         &mut self,
         common: &Common,
@@ -269,7 +269,7 @@ impl<F: Family> Nat<F> {
         self.pending = pending;
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter_outside(&mut self, new: &Pending) {
         self.index.insert(new.hash, new.number);
         if let Some((hash, is_first)) = new.contact
@@ -305,7 +305,7 @@ impl<F: Family> Nat<F> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn timer(&self, common: &Common, protocol: u8, remote: Endpoint<F::Addr>) -> Timer {
         match protocol {
             ip_proto::UDP => {

@@ -69,7 +69,7 @@ impl<F: Family> Nat<F> {
 
     /// Whether a packet goes from the inside to the outside by this engine, and what becomes of it
     /// if not.
-    #[inline]
+    #[inline(always)]
     fn way_out(&self, common: &mut Common, header: &Header<F::Addr>) -> Result<(), Verdict> {
         if !self.is_inside(header.src.addr) {
             return Err(common.refuse(DropReason::Spoofed));
@@ -90,7 +90,7 @@ impl<F: Family> Nat<F> {
     }
 
     /// Translates a packet by the session of its flow, or a new one.
-    #[inline]
+    #[inline(always)]
     fn of_flow<P: IpPacket + ?Sized>(
         &mut self,
         common: &mut Common,
@@ -140,7 +140,7 @@ impl<F: Family> Nat<F> {
     }
 
     /// Opens the session of a packet from the inside.
-    #[inline]
+    #[inline(never)]
     fn begin_outbound(
         &mut self,
         common: &mut Common,

@@ -201,8 +201,8 @@ impl<F: Family> Nat<F> {
         let (host, known) = self.host_at(common, saved.inside.addr, external).ok()?;
         let hash = key.hash(&common.keys);
         let twice = self.mappings.find(hash, &key).is_some();
-        let place = Some((external, port));
-        let Some(number) = self.mappings.add(hash, &key, host, twice, |_| place) else {
+        let place = (external, port);
+        let Some(number) = self.mappings.add(hash, &key, host, twice, place) else {
             if !known {
                 self.forget(host);
             }

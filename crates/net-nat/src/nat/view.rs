@@ -1,6 +1,7 @@
 //! Sessions as the outside of the engine sees them.
 
 use core::net::IpAddr;
+use core::ops::Range;
 use core::time::Duration;
 
 use net_wire::ip_proto;
@@ -66,6 +67,18 @@ impl<F: Family> Nat<F> {
 
     pub(crate) fn fragment_counters(&self) -> &FragmentCounters {
         self.fragments.counters()
+    }
+
+    /// Where all tables lie that do not move.
+    pub(crate) fn memory(&mut self) -> impl Iterator<Item = Range<*const u8>> {
+        let contacts = self.contacts.as_ref().map(|contacts| contacts.memory());
+        let indexes = [self.index.memory(), self.hosts.memory()];
+        [self.sessions.memory()]
+            .into_iter()
+            .chain(indexes)
+            .chain(self.mappings.memory())
+            .chain(contacts.into_iter().flatten())
+            .chain(self.externals.memory())
     }
 
     pub(crate) fn usage(&self, usage: &mut Usage) {

@@ -9,6 +9,8 @@
 //!
 //! The number of buckets is fixed: the table never grows and never pauses.
 
+use core::ops::Range;
+
 use net_datapath::prefetch::prefetch_read;
 
 use super::region::{Region, Zeroable};
@@ -101,6 +103,11 @@ impl Index {
 
     pub(crate) fn bytes(&self) -> usize {
         self.buckets.bytes()
+    }
+
+    /// Where they lie.
+    pub(crate) fn memory(&self) -> Range<*const u8> {
+        self.buckets.range()
     }
 
     /// Entries that the longest look-up there can be goes by.

@@ -14,5 +14,5 @@ mod region;
 mod slab;
 
 pub(crate) use index::Index;
-pub(crate) use region::Region;
+pub(crate) use region::{LARGE, Region};
 pub(crate) use slab::{NONE, Slab, SlabRecord};

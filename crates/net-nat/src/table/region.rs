@@ -1,7 +1,7 @@
 //! A fixed array in zeroed memory.
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
-use core::ops::{Deref, DerefMut};
+use core::ops::{Deref, DerefMut, Range};
 use core::ptr::NonNull;
 
 /// Types for which a run of zero bytes is a value.
@@ -18,7 +18,7 @@ unsafe impl Zeroable for u64 {}
 const LINE: usize = 64;
 /// Regions of this many bytes start on such a boundary, so that a system with large pages can use
 /// them from the first byte on.
-const LARGE: usize = 2 << 20;
+pub(crate) const LARGE: usize = 2 << 20;
 
 /// A fixed number of `T`s in zeroed memory, aligned to a cache line, or to 2 MiB if it is larger.
 ///
@@ -64,6 +64,12 @@ impl<T> Region<T> {
     /// Bytes of the array.
     pub(crate) fn bytes(&self) -> usize {
         self.len * size_of::<T>()
+    }
+
+    /// Where the array lies.
+    pub(crate) fn range(&self) -> Range<*const u8> {
+        let range = self.as_ptr_range();
+        range.start.cast()..range.end.cast()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Records in a region, with a list of the free ones.
 
+use core::ops::Range;
+
 use net_datapath::prefetch::prefetch_write;
 
 use super::region::{Region, Zeroable};
@@ -33,6 +35,15 @@ impl<T: SlabRecord> Slab<T> {
             free: NONE,
             used: 0,
         })
+    }
+
+    /// What [`Self::take`] will give.
+    #[inline]
+    pub(crate) fn next(&self) -> Option<u32> {
+        match self.free {
+            NONE => Some(self.fresh).filter(|&fresh| (fresh as usize) < self.records.len()),
+            free => Some(free),
+        }
     }
 
     /// A record to be overwritten; what is in it is zero or what its last user left.
@@ -92,6 +103,11 @@ impl<T: SlabRecord> Slab<T> {
 
     pub(crate) fn bytes(&self) -> usize {
         self.records.bytes()
+    }
+
+    /// Where they lie.
+    pub(crate) fn memory(&self) -> Range<*const u8> {
+        self.records.range()
     }
 
     /// All records, in use or not.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use net_nat::config::{Dependence, NoResources};
-use net_nat::{DropReason, Side, Verdict};
+use net_nat::{Direction, DropReason, NatEngine, Side, Verdict};
 
-use crate::lab::{BOTH, Family, Lab, SYN, Tcp, V4, at, secs, see, tcp, udp};
+use crate::lab::{BOTH, Family, Lab, SYN, Tcp, V4, at, echo, secs, see, tcp, udp};
 
 #[test]
 fn rfc7857_section4_a_full_paired_address_drops_rather_than_take_another() {
@@ -359,4 +359,39 @@ fn one_session_costs_160_bytes_at_most() {
         each <= 160,
         "{each} bytes for a session with its mapping share"
     );
+}
+
+#[test]
+fn large_tables_are_named_aligned_and_stay_where_they_are() {
+    const LARGE: usize = 2 << 20;
+    let mut config = V4.config();
+    config.limits.sessions = 1 << 20;
+    let mut engine = NatEngine::new(config).unwrap();
+    let named = |engine: &mut NatEngine| -> Vec<(usize, usize)> {
+        let ranges = engine.memory();
+        let mut ranges: Vec<_> = ranges.map(|r| (r.start.addr(), r.end.addr())).collect();
+        ranges.sort_unstable();
+        ranges
+    };
+    let before = named(&mut engine);
+    for &(start, end) in &before {
+        assert!(start.is_multiple_of(LARGE) && end - start >= LARGE);
+    }
+    assert!(before.windows(2).all(|pair| pair[0].1 <= pair[1].0));
+    // But for the few that are small it is all there is, the tables of ports included.
+    let bytes: usize = before.iter().map(|(start, end)| end - start).sum();
+    let usage = engine.usage().bytes;
+    assert!(
+        bytes <= usage && usage - bytes < LARGE,
+        "{bytes} of {usage}"
+    );
+    for n in 0..100 {
+        let me = V4.inside(2 + n % 10);
+        let query = udp(at(me, 2000 + n), at(V4.remote(1), 53), b"x");
+        for mut packet in [query, echo(me, V4.remote(1), true, n, 1)] {
+            let verdict = engine.translate(&mut packet, Direction::Outbound, secs(1));
+            assert_eq!(verdict, Verdict::Translated(Side::Outside));
+        }
+    }
+    assert_eq!(named(&mut engine), before);
 }
