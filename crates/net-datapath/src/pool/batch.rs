@@ -76,7 +76,7 @@ impl Returning {
     /// Nothing yet.
     ///
     /// # Safety
-    /// `inner` is alive and stays so while this value is.
+    /// The caller has a handle of the pool `inner`, and keeps it while this value is.
     pub(super) unsafe fn new(inner: NonNull<Inner>) -> Self {
         Self {
             inner,
@@ -101,9 +101,9 @@ impl Returning {
 
     fn flush(&mut self) {
         let len = core::mem::take(&mut self.len);
-        // SAFETY: each index came from a handle that was given up for it; the pool is alive by the
-        // contract of `new`.
-        unsafe { Inner::release_all(self.inner, &self.indices[..len]) };
+        // SAFETY: each index came from a handle that was given up for it; the caller of `new` has a
+        // handle of the pool by its contract.
+        unsafe { Inner::give_batch(self.inner, &self.indices[..len]) };
     }
 }
 

@@ -32,15 +32,13 @@ pub struct PacketBuf {
     extent: Extent,
 }
 
-/// What is where in a buffer, in bytes. The pool keeps that of a fresh buffer, which is copied in two
-/// stores; field by field it would be three loads and three stores for every allocation.
+/// Where the content is in a buffer, in bytes. Both together are one store, and how large a buffer is
+/// stands in the pool only: an allocation is bound by the number of its stores.
 #[derive(Clone, Copy)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub(super) struct Extent {
     pub(super) headroom: u32,
     pub(super) len: u32,
-    /// Headroom, content and tailroom together.
-    pub(super) capacity: u32,
 }
 
 // SAFETY: the handle owns its buffer's bytes alone, and the pool behind `inner` is `Send + Sync`.
@@ -62,7 +60,10 @@ impl PacketBuf {
             // SAFETY: the caller owns this index, so it is in range.
             data: unsafe { pool.content(index) },
             index,
-            extent: pool.fresh(),
+            extent: Extent {
+                headroom: pool.headroom(),
+                len: 0,
+            },
         }
     }
 
@@ -109,14 +110,14 @@ impl PacketBuf {
     #[inline]
     #[must_use]
     pub fn tailroom(&self) -> usize {
-        (self.extent.capacity - self.extent.headroom - self.extent.len) as usize
+        self.capacity() - self.headroom() - self.len()
     }
 
     /// Bytes of the whole buffer: headroom, content and tailroom.
     #[inline]
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.extent.capacity as usize
+        self.pool().buffer_size() as usize
     }
 
     /// The buffer's number in its pool, 0 to [`capacity`](super::PacketPool::capacity) - 1: the
@@ -224,7 +225,7 @@ impl PacketBuf {
     /// this are whatever was there. `None` when content and tailroom together are shorter.
     #[inline]
     pub fn set_len(&mut self, len: usize) -> Option<()> {
-        if len > (self.extent.capacity - self.extent.headroom) as usize {
+        if len > self.capacity() - self.headroom() {
             return None;
         }
         self.extent.len = len as u32;
@@ -234,7 +235,7 @@ impl PacketBuf {
     /// Empties the buffer and gives it the headroom of its pool again.
     #[inline]
     pub fn clear(&mut self) {
-        let headroom = self.pool().fresh().headroom;
+        let headroom = self.pool().headroom();
         self.place(headroom);
     }
 
@@ -242,7 +243,7 @@ impl PacketBuf {
     /// is smaller than that.
     #[inline]
     pub fn reset(&mut self, headroom: usize) -> Option<()> {
-        if headroom > self.extent.capacity as usize {
+        if headroom > self.capacity() {
             return None;
         }
         self.place(headroom as u32);
@@ -252,7 +253,7 @@ impl PacketBuf {
     /// Empties the buffer, with `headroom <= capacity`.
     #[inline]
     fn place(&mut self, headroom: u32) {
-        debug_assert!(headroom <= self.extent.capacity);
+        debug_assert!(headroom as usize <= self.capacity());
         // SAFETY: back to the buffer's first byte, then at most to its end.
         self.data = unsafe {
             self.data
@@ -324,7 +325,7 @@ impl fmt::Debug for PacketBuf {
             .field("index", &self.index)
             .field("headroom", &self.extent.headroom)
             .field("len", &self.extent.len)
-            .field("capacity", &self.extent.capacity)
+            .field("capacity", &self.capacity())
             .finish()
     }
 }

@@ -7,10 +7,12 @@ use core::fmt;
 use super::PacketPool;
 use super::batch::{CHUNK, Taken};
 use super::buf::PacketBuf;
+use super::free_list::Cursor;
 use super::inner::Inner;
+use super::tray::ENTRIES;
 
 /// One worker's own store of free buffers: allocating from it and freeing into it touches no memory
-/// that another thread writes. It fills from the shared list and empties into it, half at a time.
+/// that another thread writes. It fills from the shared list and empties into it, half or 30 at a time.
 ///
 /// `Send`, not `Sync`: it belongs to one thread at a time. Made by [`PacketPool::cache`]; what it
 /// holds goes back to the shared list when it is dropped.
@@ -24,29 +26,40 @@ use super::inner::Inner;
 ///   than `buffers - c - 1` buffers in use. Make the pool larger by the sum of its caches, and
 ///   "empty" is never said while fewer buffers than you planned for are in use.
 /// - A failed allocation asks the other caches to empty themselves: each does so at its next
-///   allocation or release. So buffers stay stuck only with a worker that does neither; let it call
-///   [`flush`](Self::flush) before it sleeps.
+///   release or at the next of its allocations but one. So buffers stay stuck only with a worker that
+///   does neither; let it call [`flush`](Self::flush) before it sleeps.
 pub struct PoolCache {
     pool: PacketPool,
-    /// The lowest `len` are free buffers, the latest on top.
+    /// The buffer that came back last, or [`NONE`]. In a place of its own an allocation finds it
+    /// without waiting for the length of the stack, which the release before has just changed.
+    hot: Cell<u32>,
+    /// Of the other free buffers, the lowest `len` here, the latest on top.
     stack: Box<[Cell<u32>]>,
+    /// Less than the capacity while `hot` is a buffer.
     len: Cell<usize>,
-    /// The word of the shared list to look at next: after the one it took from last, or where it gave
-    /// back last.
-    at: Cell<usize>,
+    /// Where in the shared list to look next: after what it took last, or where it gave back last.
+    at: Cell<Cursor>,
+    /// The tray of the shared list to give to next.
+    give: Cell<u32>,
     /// The pool's hunger that this cache has answered.
     hunger: Cell<u32>,
 }
 
+/// No buffer: there are fewer than 2^31.
+pub(super) const NONE: u32 = u32::MAX;
+
 impl PoolCache {
     pub(super) fn new(pool: PacketPool, capacity: usize) -> Self {
         let capacity = capacity.clamp(1, pool.capacity());
+        let start = pool.inner().start();
         Self {
             hunger: Cell::new(pool.inner().hunger()),
             pool,
+            hot: Cell::new(NONE),
             stack: (0..capacity).map(|_| Cell::new(0)).collect(),
             len: Cell::new(0),
-            at: Cell::new(0),
+            at: Cell::new(start),
+            give: Cell::new(start.tray),
         }
     }
 
@@ -65,7 +78,7 @@ impl PoolCache {
     /// Buffers it holds now.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len.get()
+        self.len.get() + usize::from(self.hot.get() != NONE)
     }
 
     /// It holds none now.
@@ -79,23 +92,31 @@ impl PoolCache {
     #[inline]
     #[must_use]
     pub fn alloc(&self) -> Option<PacketBuf> {
-        let index = self.take()?;
+        let index = self.take();
+        if index == NONE {
+            return None;
+        }
         // SAFETY: the pool is alive, and this cache has just given the buffer up.
         Some(unsafe { PacketBuf::new(self.pool.inner, index) })
     }
 
-    /// Gives up a free buffer.
+    /// Gives up a free buffer, or [`NONE`].
     #[inline]
-    pub(super) fn take(&self) -> Option<u32> {
-        // One comparison: below zero is far above the capacity.
-        let mut top = self.len.get().wrapping_sub(1);
-        if top >= self.stack.len() || self.is_asked() {
-            self.refill();
-            top = self.len.get().checked_sub(1)?;
+    pub(super) fn take(&self) -> u32 {
+        // Whoever frees and allocates in turn is asked when it frees.
+        let hot = self.hot.replace(NONE);
+        if hot != NONE {
+            return hot;
         }
-        let index = self.stack.get(top)?.get();
-        self.len.set(top);
-        Some(index)
+        if !self.is_asked() {
+            // One comparison: below zero is far above the capacity.
+            let top = self.len.get().wrapping_sub(1);
+            if let Some(place) = self.stack.get(top) {
+                self.len.set(top);
+                return place.get();
+            }
+        }
+        self.refill()
     }
 
     /// Takes a buffer back; one of another pool goes home.
@@ -145,20 +166,28 @@ impl PoolCache {
 
     /// Gives everything back to the shared list: to be called before a long sleep.
     pub fn flush(&self) {
+        self.cool();
         self.give_back(self.len.get());
     }
 
     /// Takes over a buffer's index, which the caller owns and gives up.
     #[inline]
     pub(super) fn put(&self, index: u32) {
-        let len = self.len.get();
-        match self.stack.get(len) {
-            Some(place) if !self.is_asked() => {
-                place.set(index);
-                self.len.set(len + 1);
+        if !self.is_asked() {
+            let before = self.hot.replace(index);
+            if before == NONE {
+                return;
             }
-            _ => self.make_room_for(index),
+            let len = self.len.get();
+            // With the new one there are then `len + 2`.
+            if len + 1 < self.stack.len() {
+                self.stack[len].set(before);
+                self.len.set(len + 1);
+                return;
+            }
+            self.hot.set(before);
         }
+        self.make_room_for(index);
     }
 
     /// Whether somebody is short of buffers and this cache has not answered yet.
@@ -167,47 +196,54 @@ impl PoolCache {
         self.hunger.get() != self.pool.inner().hunger()
     }
 
-    /// Before an allocation that found nothing here, or while somebody is short of buffers.
+    /// An allocation that found nothing here, or while somebody is short of buffers.
     #[cold]
-    fn refill(&self) {
+    fn refill(&self) -> u32 {
+        self.cool();
         if self.hungry() && self.len.get() > 1 {
             self.give_back(self.len.get() - 1);
         }
         if self.len.get() == 0 {
-            let wanted = self.stack.len().div_ceil(2).min(CHUNK);
-            let mut indices = [0; CHUNK];
-            let mut at = self.at.get();
-            let got = self
-                .pool
-                .inner()
-                .acquire_at(&mut indices[..wanted], &mut at);
-            self.at.set(at);
-            if got == 0 {
-                // Our own hunger, just noted, is nothing for us to answer.
-                self.hunger.set(self.pool.inner().hunger());
-            }
-            // The last found goes on top first: the stack hands out in ascending order.
-            for (place, &index) in self.stack.iter().zip(indices[..got].iter().rev()) {
-                place.set(index);
-            }
-            self.len.set(got);
+            self.fetch();
         }
+        let Some(top) = self.len.get().checked_sub(1) else {
+            return NONE;
+        };
+        self.len.set(top);
+        self.stack[top].get()
+    }
+
+    /// Fetches what half of the stack can hold, or less if that comes at one stroke.
+    fn fetch(&self) {
+        let wanted = self.stack.len().div_ceil(2).min(CHUNK);
+        let mut indices = [0; CHUNK];
+        let mut at = self.at.get();
+        let inner = self.pool.inner();
+        let got = inner.acquire_at(&mut indices[..wanted], &mut at);
+        self.at.set(at);
+        if got == 0 {
+            // Our own hunger, just noted, is nothing for us to answer.
+            self.hunger.set(inner.hunger());
+        }
+        // The last found goes on top first: the stack hands out in ascending order.
+        for (place, &index) in self.stack.iter().zip(indices[..got].iter().rev()) {
+            place.set(index);
+        }
+        self.len.set(got);
     }
 
     /// [`Self::put`] where there is no room here, or while somebody is short of buffers.
     #[cold]
     fn make_room_for(&self, index: u32) {
+        self.cool();
         let len = self.len.get();
         if self.hungry() {
             self.give_back(len);
         } else {
-            self.give_back(len.div_ceil(2));
+            // Not more than goes at one stroke.
+            self.give_back(len.div_ceil(2).min(ENTRIES));
         }
-        let len = self.len.get();
-        if let Some(place) = self.stack.get(len) {
-            place.set(index);
-            self.len.set(len + 1);
-        }
+        self.hot.set(index);
     }
 
     /// Whether somebody went away empty-handed since this cache last looked.
@@ -216,26 +252,45 @@ impl PoolCache {
         self.hunger.replace(now) != now
     }
 
-    /// Gives the `count` buffers that have been here longest back to the shared list.
-    fn give_back(&self, count: usize) {
+    /// Puts the hot buffer, if there is one, on the stack, which has room for it.
+    fn cool(&self) {
+        let hot = self.hot.replace(NONE);
         let len = self.len.get();
-        let mut indices = [0; CHUNK];
-        let mut given = 0;
-        while given < count {
-            let n = (count - given).min(CHUNK);
-            for (index, place) in indices[..n].iter_mut().zip(&self.stack[given..]) {
+        if hot != NONE && len < self.stack.len() {
+            self.stack[len].set(hot);
+            self.len.set(len + 1);
+        }
+    }
+
+    /// Gives the `count` buffers that have been on the stack longest back to the shared list.
+    fn give_back(&self, count: usize) {
+        let stack = &self.stack[..self.len.get()];
+        let mut indices = [0; ENTRIES];
+        let mut give = self.give.get();
+        let mut last = None;
+        for some in stack[..count].chunks(ENTRIES) {
+            for (index, place) in indices.iter_mut().zip(some) {
                 *index = place.get();
             }
             // SAFETY: what is on the stack belongs to this cache; it is taken off below, and nothing
-            // in between can panic or come back here. The pool is alive: `self` has a handle.
-            let word = unsafe { Inner::release_all(self.pool.inner, &indices[..n]) };
-            self.at.set(word);
-            given += n;
+            // in between can panic or come back here. `self` has a handle of the pool.
+            last = unsafe { Inner::give_all(self.pool.inner, &indices[..some.len()], &mut give) };
         }
-        for at in count..len {
-            self.stack[at - count].set(self.stack[at].get());
+        self.give.set(give);
+        if let Some(word) = last {
+            self.at.set(Cursor {
+                word,
+                ..self.at.get()
+            });
         }
-        self.len.set(len - count);
+        // Pieces that do not overlap are copied many at a time.
+        for rest in (count..stack.len()).step_by(count.max(1)) {
+            let (to, from) = stack[rest - count..].split_at(count);
+            for (to, from) in to.iter().zip(from) {
+                to.set(from.get());
+            }
+        }
+        self.len.set(stack.len() - count);
     }
 }
 

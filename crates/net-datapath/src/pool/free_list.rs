@@ -16,12 +16,17 @@
 //! happened since the first look. Then, at the moment between the two, every word was empty. (And
 //! while there is still no release, the next search need not look twice.)
 //!
+//! Beside the words stand [trays](super::tray), each with up to 30 free buffers of any number, which
+//! caches give and take whole. They count their releases too, and a search adds those up with the
+//! words': everything said above of words holds of trays.
+//!
 //! The closed bit is how a pool finds its end: see [`close`](FreeList::close).
 
 use alloc::boxed::Box;
 
 use crossbeam_utils::CachePadded;
 
+use super::tray::{ENTRIES, Tray};
 use crate::sync::{AtomicU64, Ordering, spin};
 
 /// Buffers per word.
@@ -33,9 +38,24 @@ const CLOSED: u64 = 1 << BITS;
 /// One release. The count wraps out of the word's top.
 const RELEASE: u64 = CLOSED << 1;
 
+/// Most trays: enough for what a ring of 1,024 lets go at once, and few to look at in vain.
+const MAX_TRAYS: usize = 64;
+/// Trays a giver tries before it turns to the words.
+const TRIES: usize = 4;
+
+/// Where to look first: hints, right or wrong.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// The word to take from.
+    pub(super) word: u32,
+    /// The tray to take from.
+    pub(super) tray: u32,
+}
+
 /// The set of free buffers.
 pub(super) struct FreeList {
     words: Box<[AtomicU64]>,
+    trays: Box<[Tray]>,
     /// The number of releases at which the list was found empty last. The counts of the words only
     /// grow: as long as their sum is this, each is what it was then.
     proof: CachePadded<AtomicU64>,
@@ -50,17 +70,20 @@ impl FreeList {
         let words = (0..buffers.div_ceil(BITS))
             .map(|word| AtomicU64::new((1 << (buffers - word * BITS).min(BITS)) - 1))
             .collect();
+        let trays = (buffers / ENTRIES).min(MAX_TRAYS);
         Self {
             words,
-            // No sum: the counts have 31 bits, and there are fewer than 2^27 words.
+            trays: (0..trays).map(|_| Tray::empty()).collect(),
+            // No sum: the counts of the words have 31 bits, those of the trays never reach 2^56, and
+            // there are fewer than 2^27 words and 2^7 trays.
             proof: CachePadded::new(AtomicU64::new(u64::MAX)),
         }
     }
 
-    /// Takes one free buffer: [`take`](Self::take) for the most frequent number.
+    /// Takes one free buffer: [`take`](Self::take) for the most frequent number, without caches.
     #[inline]
-    pub(super) fn take_one(&self, at: &mut usize) -> Option<u32> {
-        if let Some(word) = self.words.get(*at) {
+    pub(super) fn take_one(&self, at: &mut Cursor) -> Option<u32> {
+        if let Some(word) = self.words.get(at.word as usize) {
             loop {
                 let free = word.load(Ordering::Acquire) & FREE;
                 if free == 0 {
@@ -69,28 +92,42 @@ impl FreeList {
                 let wanted = lowest(free, 1);
                 // Orderings as in `take_from`.
                 if word.fetch_and(!wanted, Ordering::AcqRel) & wanted != 0 {
-                    return Some((*at * BITS) as u32 + wanted.trailing_zeros());
+                    return Some(at.word * BITS as u32 + wanted.trailing_zeros());
                 }
             }
         }
         let mut one = [0];
-        let mut filled = 0;
-        self.search(&mut one, &mut filled, at);
+        let mut filled = self.take_tray(&mut one, at);
+        if filled == 0 {
+            self.search(&mut one, &mut filled, at);
+        }
         (filled == 1).then_some(one[0])
     }
 
-    /// Takes free buffers for as much of `out` as there are, looking first in the word `*at` and
-    /// leaving there the word it ended in. Fewer than `out.len()`, `n`, means that at one moment
-    /// during the call there was no other.
+    /// Takes from the next tray what it has for `out`, and how many that were.
+    #[inline]
+    pub(super) fn take_tray(&self, out: &mut [u32], at: &mut Cursor) -> usize {
+        let mut filled = 0;
+        if let Some(tray) = self.trays.get(at.tray as usize) {
+            tray.take(out, &mut filled);
+            if filled != 0 {
+                at.tray = self.here_or_after(tray, at.tray);
+            }
+        }
+        filled
+    }
+
+    /// Takes free buffers for as much of `out` as there are, looking first where `at` says and
+    /// leaving there where it ended. Fewer than `out.len()`, `n`, means that at one moment during
+    /// the call there was no other.
     ///
     /// Ends unless other threads keep releasing and taking, in which case those make progress.
     #[inline]
-    pub(super) fn take(&self, out: &mut [u32], at: &mut usize) -> usize {
-        let mut filled = 0;
-        let first = *at;
+    pub(super) fn take(&self, out: &mut [u32], at: &mut Cursor) -> usize {
+        let mut filled = self.take_tray(out, at);
         // Mostly the first word has something.
-        if let Some(word) = self.words.get(first) {
-            self.take_from(word, first, out, &mut filled);
+        if let Some(word) = self.words.get(at.word as usize) {
+            self.take_from(word, at.word as usize, out, &mut filled);
         }
         if filled < out.len() {
             self.search(out, &mut filled, at);
@@ -98,30 +135,43 @@ impl FreeList {
         filled
     }
 
-    /// Looks at all words, beginning after `*at`, until `out` is full or the list is surely empty.
+    /// Looks at all words and trays, beginning after those of `at`, until `out` is full or the list
+    /// is surely empty.
     #[cold]
-    fn search(&self, out: &mut [u32], filled: &mut usize, at: &mut usize) {
-        let start = if *at < self.words.len() { *at + 1 } else { 0 };
-        let (behind, ahead) = self.words.split_at(start);
+    fn search(&self, out: &mut [u32], filled: &mut usize, at: &mut Cursor) {
+        let (behind, ahead) = halves(&self.words, at.word);
+        let (trays_behind, trays_ahead) = halves(&self.trays, at.tray);
         // If the list was found empty once and nothing was released since, one look is enough.
         let proof = self.proof.load(Ordering::Acquire);
         let mut known = proof;
         loop {
             let mut releases = 0;
-            for (first, words) in [(start, ahead), (0, behind)] {
+            for (first, words) in [(behind.len(), ahead), (0, behind)] {
                 for (offset, word) in words.iter().enumerate() {
                     let mut seen = word.load(Ordering::Acquire);
                     if seen & FREE != 0 {
                         let before = *filled;
                         seen = self.take_from(word, first + offset, out, filled);
                         if *filled > before {
-                            *at = first + offset;
+                            at.word = (first + offset) as u32;
                         }
                         if *filled == out.len() {
                             return;
                         }
                     }
                     releases += seen / RELEASE;
+                }
+            }
+            for (first, trays) in [(trays_behind.len(), trays_ahead), (0, trays_behind)] {
+                for (offset, tray) in trays.iter().enumerate() {
+                    let before = *filled;
+                    releases += tray.take(out, filled);
+                    if *filled > before {
+                        at.tray = self.here_or_after(tray, (first + offset) as u32);
+                        if *filled == out.len() {
+                            return;
+                        }
+                    }
                 }
             }
             if releases == known {
@@ -183,6 +233,47 @@ impl FreeList {
         before & CLOSED != 0
     }
 
+    /// Puts buffers that the caller owns, at most [`ENTRIES`], on a tray, the first empty one from
+    /// `at` on; or refuses, if it finds none soon. Only for those with a handle of the pool: trays
+    /// are not closed.
+    pub(super) fn put_tray(&self, indices: &[u32], at: &mut u32) -> bool {
+        let mut next = *at;
+        for _ in 0..TRIES.min(self.trays.len()) {
+            let Some(tray) = self.trays.get(next as usize) else {
+                break;
+            };
+            next = self.tray_after(next);
+            if tray.give(indices) {
+                *at = next;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Where to take from next: from `tray`, number `index`, or if it is empty from the one after it.
+    #[inline]
+    fn here_or_after(&self, tray: &Tray, index: u32) -> u32 {
+        if tray.count() != 0 {
+            return index;
+        }
+        let next = self.tray_after(index);
+        if let Some(tray) = self.trays.get(next as usize) {
+            tray.prefetch();
+        }
+        next
+    }
+
+    #[inline]
+    fn tray_after(&self, tray: u32) -> u32 {
+        let next = tray + 1;
+        if next as usize >= self.trays.len() {
+            0
+        } else {
+            next
+        }
+    }
+
     /// The word that holds a buffer's bit.
     #[inline]
     pub(super) fn word_of(index: u32) -> usize {
@@ -191,24 +282,41 @@ impl FreeList {
 
     /// Marks every word and returns how many buffers were free when theirs was marked. Every other
     /// buffer comes back by a `put` that answers [`Closed`]: each is counted once, by one or the
-    /// other.
+    /// other. No handle is left, so that what is on trays stays there and is counted once too.
     pub(super) fn close(&self) -> u64 {
-        self.words
+        let words: u64 = self
+            .words
             .iter()
             .map(|word| {
                 let before = word.fetch_or(CLOSED, Ordering::AcqRel);
                 u64::from((before & FREE).count_ones())
             })
-            .sum()
+            .sum();
+        words + self.on_trays() as u64
     }
 
     /// Free buffers: exact while no other thread takes or releases.
     pub(super) fn count(&self) -> usize {
-        self.words
+        let words: usize = self
+            .words
             .iter()
             .map(|word| (word.load(Ordering::Acquire) & FREE).count_ones() as usize)
-            .sum()
+            .sum();
+        words + self.on_trays()
     }
+
+    pub(super) fn trays(&self) -> usize {
+        self.trays.len()
+    }
+
+    fn on_trays(&self) -> usize {
+        self.trays.iter().map(Tray::count).sum()
+    }
+}
+
+/// `places` up to `at` and those after it.
+fn halves<T>(places: &[T], at: u32) -> (&[T], &[T]) {
+    places.split_at((at as usize + 1).min(places.len()))
 }
 
 /// The lowest `count` set bits of `bits`, or all of them.
@@ -247,7 +355,10 @@ mod tests {
             let list = FreeList::full(buffers);
             assert_eq!(list.count(), buffers);
             let mut all = alloc::vec![0; buffers + 1];
-            let mut at = usize::MAX;
+            let mut at = Cursor {
+                word: 1 << 26,
+                tray: 99,
+            };
             assert_eq!(list.take(&mut all, &mut at), buffers);
             all.pop();
             all.sort_unstable();
@@ -261,7 +372,7 @@ mod tests {
                 assert!(!list.put(index));
             }
             let mut again = alloc::vec![0; buffers];
-            assert_eq!(list.take(&mut again, &mut (buffers / 64)), buffers);
+            assert_eq!(list.take(&mut again, &mut at), buffers);
             again.sort_unstable();
             assert_eq!(all, again);
         }
@@ -274,7 +385,7 @@ mod tests {
         list.words[0].fetch_or(!(FREE | CLOSED), Ordering::Relaxed);
         let mut one = [0];
         for _ in 0..3 {
-            assert_eq!(list.take(&mut one, &mut 0), 1);
+            assert_eq!(list.take(&mut one, &mut Cursor::default()), 1);
             assert!(!list.put(one[0]));
             assert_eq!(list.count(), 32);
         }
@@ -285,7 +396,7 @@ mod tests {
     fn closing_counts_every_buffer_once() {
         let list = FreeList::full(40);
         let mut out = [0; 10];
-        assert_eq!(list.take(&mut out, &mut 0), 10);
+        assert_eq!(list.take(&mut out, &mut Cursor::default()), 10);
         assert_eq!(list.close(), 30);
         assert!(out.iter().all(|&index| list.put(index)));
     }

@@ -5,11 +5,11 @@ use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
-use super::buf::Extent;
 use super::config::{PoolConfig, PoolError};
-use super::free_list::{BITS, FreeList};
+use super::free_list::{BITS, Cursor, FreeList};
 use super::memory::Memory;
-use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use super::tray::ENTRIES;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// More handles than this only come from leaking them on purpose.
 const MAX_HANDLES: u32 = 1 << 31;
@@ -29,18 +29,57 @@ pub(super) struct Inner {
     /// Where the content of a fresh buffer 0 starts.
     content: NonNull<u8>,
     stride: usize,
-    fresh: Extent,
+    headroom: u32,
+    buffer_size: u32,
     buffers: u32,
     free: FreeList,
     /// Owners of each buffer that has been shared; meaningless for the others.
     pub(super) owners: Box<[AtomicU32]>,
     /// Held only to be dropped with the pool.
     _memory: Memory,
-    /// For those without a cache, the words of the list where a buffer was found last; each thread
-    /// uses one of them. Releases leave them alone: a thread that allocates shall not be led to where
-    /// another one is releasing.
-    hints: [CachePadded<AtomicUsize>; HINTS],
+    /// For those without a cache; each thread uses one of them.
+    hints: [CachePadded<Hint>; HINTS],
     rare: CachePadded<Rare>,
+}
+
+/// Where to begin.
+struct Hint {
+    /// Where in the list a buffer was found last, word and tray. Releases leave it alone: a thread
+    /// that allocates shall not be led to where another one is releasing.
+    take: AtomicU64,
+    /// The tray to give to.
+    give: AtomicU32,
+}
+
+impl Hint {
+    fn new(cursor: Cursor) -> Self {
+        Self {
+            take: AtomicU64::new(Self::pack(cursor)),
+            give: AtomicU32::new(cursor.tray),
+        }
+    }
+
+    #[inline]
+    fn pack(cursor: Cursor) -> u64 {
+        u64::from(cursor.tray) << 32 | u64::from(cursor.word)
+    }
+
+    #[inline]
+    fn cursor(&self) -> Cursor {
+        let packed = self.take.load(Ordering::Relaxed);
+        Cursor {
+            word: packed as u32,
+            tray: (packed >> 32) as u32,
+        }
+    }
+
+    /// Written only if need be: the line stays with all readers meanwhile.
+    #[inline]
+    fn move_on(&self, from: Cursor, to: Cursor) {
+        if from != to {
+            self.take.store(Self::pack(to), Ordering::Relaxed);
+        }
+    }
 }
 
 /// Written when a handle comes or goes, and when somebody finds the pool empty.
@@ -51,6 +90,8 @@ struct Rare {
     exhausted: AtomicU64,
     /// Changes whenever somebody goes away empty-handed: caches then give back what they hold.
     hunger: AtomicU32,
+    /// Caches made so far.
+    caches: AtomicU32,
 }
 
 // SAFETY: the atomics are shared as atomics, the rest is constant; `content` is only an address here,
@@ -63,30 +104,31 @@ impl Inner {
     /// A pool with one handle and all buffers free.
     pub(super) fn create(config: &PoolConfig, memory: Memory) -> Result<NonNull<Self>, PoolError> {
         let stride = config.stride()?;
+        let free = FreeList::full(config.buffers);
         let inner = Box::new(Self {
             // SAFETY: `stride` has checked that the headroom is less than the size of a buffer.
             content: unsafe { memory.base().add(config.headroom) },
             stride,
             // In range: `stride` has checked the configuration.
-            fresh: Extent {
-                headroom: config.headroom as u32,
-                len: 0,
-                capacity: config.buffer_size as u32,
-            },
+            headroom: config.headroom as u32,
+            buffer_size: config.buffer_size as u32,
             buffers: config.buffers as u32,
-            free: FreeList::full(config.buffers),
             owners: (0..config.buffers).map(|_| AtomicU32::new(0)).collect(),
             _memory: memory,
             // Far apart, so that threads begin on cache lines of their own.
             hints: core::array::from_fn(|i| {
-                let words = config.buffers.div_ceil(BITS);
-                CachePadded::new(AtomicUsize::new(i * words / HINTS))
+                CachePadded::new(Hint::new(Cursor {
+                    word: (i * config.buffers.div_ceil(BITS) / HINTS) as u32,
+                    tray: (i * free.trays() / HINTS) as u32,
+                }))
             }),
+            free,
             rare: CachePadded::new(Rare {
                 handles: AtomicU32::new(1),
                 home: AtomicU64::new(0),
                 exhausted: AtomicU64::new(0),
                 hunger: AtomicU32::new(0),
+                caches: AtomicU32::new(0),
             }),
         });
         Ok(NonNull::from(Box::leak(inner)))
@@ -96,10 +138,16 @@ impl Inner {
         self.buffers as usize
     }
 
-    /// An empty buffer with the pool's headroom.
+    /// Headroom of a fresh buffer, in bytes.
     #[inline]
-    pub(super) fn fresh(&self) -> Extent {
-        self.fresh
+    pub(super) fn headroom(&self) -> u32 {
+        self.headroom
+    }
+
+    /// Bytes of one buffer.
+    #[inline]
+    pub(super) fn buffer_size(&self) -> u32 {
+        self.buffer_size
     }
 
     pub(super) fn available(&self) -> usize {
@@ -129,7 +177,7 @@ impl Inner {
     /// The hint of this thread, mostly: told by where its stack is, since without the standard
     /// library a thread has no other name. That another call sees another one does no harm.
     #[inline]
-    fn hint(&self) -> &AtomicUsize {
+    fn hint(&self) -> &Hint {
         let local = 0u8;
         // Stacks lie further apart than 64 KiB, and one thread's calls mostly closer together. The
         // multiplication spreads even distances over its upper bits.
@@ -142,13 +190,10 @@ impl Inner {
     #[inline(never)]
     pub(super) fn acquire_one(&self) -> Option<u32> {
         let hint = self.hint();
-        let start = hint.load(Ordering::Relaxed);
+        let start = hint.cursor();
         let mut at = start;
         let got = self.free.take_one(&mut at);
-        // Written only if need be: the line stays with all readers meanwhile.
-        if at != start {
-            hint.store(at, Ordering::Relaxed);
-        }
+        hint.move_on(start, at);
         if got.is_none() {
             self.note_exhausted();
         }
@@ -159,22 +204,23 @@ impl Inner {
     /// that get fewer than `out.len()`.
     pub(super) fn acquire(&self, out: &mut [u32]) -> usize {
         let hint = self.hint();
-        let start = hint.load(Ordering::Relaxed);
+        let start = hint.cursor();
         let mut at = start;
         let got = self.free.take(out, &mut at);
-        if at != start {
-            hint.store(at, Ordering::Relaxed);
-        }
+        hint.move_on(start, at);
         if got < out.len() {
             self.note_exhausted();
         }
         got
     }
 
-    /// The same for a cache, which remembers itself where to look, and which counts a call only if
-    /// it gets nothing.
-    pub(super) fn acquire_at(&self, out: &mut [u32], at: &mut usize) -> usize {
-        let got = self.free.take(out, at);
+    /// The same for a cache, which remembers itself where to look, is content with what one tray
+    /// has, and counts a call only if it gets nothing.
+    pub(super) fn acquire_at(&self, out: &mut [u32], at: &mut Cursor) -> usize {
+        let mut got = self.free.take_tray(out, at);
+        if got == 0 {
+            got = self.free.take(out, at);
+        }
         if got == 0 {
             self.note_exhausted();
         }
@@ -198,6 +244,55 @@ impl Inner {
         if inner.free.put(index) {
             // SAFETY: closed, and this buffer has not been counted, so the pool is still alive.
             unsafe { Self::came_home(this, 1) };
+        }
+    }
+
+    /// Where the next cache begins: each some trays further.
+    pub(super) fn start(&self) -> Cursor {
+        let caches = self.rare.caches.fetch_add(1, Ordering::Relaxed);
+        let trays = self.free.trays().max(1) as u32;
+        Cursor {
+            word: 0,
+            tray: caches.wrapping_mul(trays.div_ceil(HINTS as u32)) % trays,
+        }
+    }
+
+    /// Gives several buffers back on trays, as far as there are empty ones from `give` on and enough
+    /// buffers to fill at least half of one; the others as [`release_all`](Self::release_all), whose
+    /// answer it passes on.
+    ///
+    /// # Safety
+    /// The caller has a handle of the pool `this` and owns these buffers, each named once.
+    pub(super) unsafe fn give_all(
+        this: NonNull<Self>,
+        indices: &[u32],
+        give: &mut u32,
+    ) -> Option<u32> {
+        let mut word = None;
+        for some in indices.chunks(ENTRIES) {
+            // SAFETY: alive because of the handle.
+            let inner = unsafe { this.as_ref() };
+            if some.len() * 2 < ENTRIES + 1 || !inner.free.put_tray(some, give) {
+                // SAFETY: passed on.
+                word = Some(unsafe { Self::release_all(this, some) } as u32);
+            }
+        }
+        word
+    }
+
+    /// The same for those without a cache.
+    ///
+    /// # Safety
+    /// As for [`give_all`](Self::give_all).
+    pub(super) unsafe fn give_batch(this: NonNull<Self>, indices: &[u32]) {
+        // SAFETY: alive because of the handle.
+        let hint = &unsafe { this.as_ref() }.hint().give;
+        let start = hint.load(Ordering::Relaxed);
+        let mut give = start;
+        // SAFETY: passed on.
+        unsafe { Self::give_all(this, indices, &mut give) };
+        if give != start {
+            hint.store(give, Ordering::Relaxed);
         }
     }
 

@@ -12,17 +12,20 @@
 //!
 //! A bit per buffer says whether it is free. Taking and giving back are one atomic operation each on
 //! the word that holds the bit, or one for many bits of the same word; no thread ever waits for
-//! another. ABA cannot happen because no operation compares a pointer or an index.
+//! another. What caches and batches give back goes on trays of up to 30 buffers instead, two cache
+//! lines that pass from thread to thread whole; only their states are compared, and none comes twice.
+//! So ABA cannot happen.
 //!
 //! "Empty" is never a mistake: an allocation fails only if at one moment during the call not one
 //! buffer was in the list (and, with a [`PoolCache`], in the caller's cache). It is a value, `None`,
-//! which costs a walk or two over the words, 32 buffers each; it never blocks and never allocates.
+//! which costs a walk or two over the words, 32 buffers each, and over at most 64 trays; it never
+//! blocks and never allocates.
 //!
 //! Each worker should have a [`PoolCache`], given to it or [entered](PoolCache::enter): allocating
 //! and freeing through it touches nothing that another thread writes. Without caches, threads begin
 //! their searches apart and free what they allocated without meeting; but where one thread allocates
-//! what another frees, each buffer moves a cache line from core to core and back, and a queue of
-//! indices is faster.
+//! what another drops, each buffer moves a cache line from core to core and back, and a queue of
+//! indices is faster: use a cache on either side there, or batches.
 //!
 //! # Example
 //!
@@ -77,6 +80,7 @@ mod free_list;
 mod inner;
 mod memory;
 mod shared;
+mod tray;
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -88,7 +92,7 @@ pub use config::{BUFFER_ALIGN, PoolConfig, PoolError};
 pub use shared::SharedBuf;
 
 use batch::{CHUNK, Returning, Taken};
-use cache::current;
+use cache::{NONE, current};
 use inner::Inner;
 use memory::Memory;
 
@@ -153,9 +157,12 @@ impl PacketPool {
     #[must_use]
     pub fn alloc(&self) -> Option<PacketBuf> {
         let index = match current(self.inner) {
-            Some(cache) => cache.take()?,
-            None => self.inner().acquire_one()?,
+            Some(cache) => cache.take(),
+            None => self.inner().acquire_one().unwrap_or(NONE),
         };
+        if index == NONE {
+            return None;
+        }
         // SAFETY: the pool is alive, and the index was taken from the list or from the cache just now.
         Some(unsafe { PacketBuf::new(self.inner, index) })
     }
@@ -183,7 +190,7 @@ impl PacketPool {
     /// Gives many buffers back at less cost than dropping each: neighbours share one atomic
     /// operation. Buffers of other pools go home too.
     pub fn free_batch(&self, bufs: impl IntoIterator<Item = PacketBuf>) {
-        // SAFETY: alive while `self` is.
+        // SAFETY: `self` is a handle.
         let mut returning = unsafe { Returning::new(self.inner) };
         for buf in bufs {
             returning.push(buf);
@@ -191,7 +198,7 @@ impl PacketPool {
     }
 
     /// A worker's own store of up to `capacity` free buffers (at least 1, at most all), empty at
-    /// first. 64 suits most: half of that moves at once. See [`PoolCache`] for what it does to the
+    /// first. 64 suits most: half of that, at most 30, moves at once. See [`PoolCache`] for what it does to the
     /// meaning of "empty".
     #[must_use]
     pub fn cache(&self, capacity: usize) -> PoolCache {
@@ -214,13 +221,13 @@ impl PacketPool {
     /// Bytes of one buffer, headroom included.
     #[must_use]
     pub fn buffer_size(&self) -> usize {
-        self.inner().fresh().capacity as usize
+        self.inner().buffer_size() as usize
     }
 
     /// Headroom of a fresh buffer, in bytes.
     #[must_use]
     pub fn headroom(&self) -> usize {
-        self.inner().fresh().headroom as usize
+        self.inner().headroom() as usize
     }
 
     /// Allocations so far that found fewer buffers than they asked for.
