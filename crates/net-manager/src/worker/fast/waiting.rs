@@ -12,8 +12,8 @@ use super::PortId;
 const MAX: usize = 256;
 const MAX_OF_PORT: usize = 64;
 const MAX_FOR_HOP: usize = 16;
-/// How long one waits: as long as an address is asked for.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long one waits: longer than an address is asked for, so that whoever waits in vain is told.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A packet.
 #[derive(Debug)]
