@@ -255,13 +255,10 @@ impl FreeList {
     #[inline]
     fn here_or_after(&self, tray: &Tray, index: u32) -> u32 {
         if tray.count() != 0 {
-            return index;
+            index
+        } else {
+            self.tray_after(index)
         }
-        let next = self.tray_after(index);
-        if let Some(tray) = self.trays.get(next as usize) {
-            tray.prefetch();
-        }
-        next
     }
 
     #[inline]

@@ -16,7 +16,6 @@
 //! (a busy tray is as good as an empty one to a taker and as a full one to a giver), and a thread
 //! that stops half-way takes one tray out of use at worst.
 
-use crate::prefetch::prefetch_read;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Most buffers on a tray: with its state they fill 128 bytes. In models, few enough to explore.
@@ -100,13 +99,6 @@ impl Tray {
                 Err(now) => seen = now,
             }
         }
-    }
-
-    /// Asks for both lines.
-    #[inline]
-    pub(super) fn prefetch(&self) {
-        prefetch_read(&raw const *self);
-        prefetch_read((&raw const *self).cast::<u8>().wrapping_add(64));
     }
 
     /// Buffers here.
