@@ -143,7 +143,7 @@ impl<'a> ZeroCopyPacket<'a> {
             }
         };
         let head = &self.room[HEADROOM..HEADROOM + copied];
-        self.meta = PacketMeta::parse(head, frame.len())?;
+        self.meta.parse_in_place(head, frame.len())?;
         self.meta.offload = header;
         let head_len = head_len(&self.meta, head, frame.len());
         self.pieces.truncate(1);
@@ -186,6 +186,40 @@ impl<'a> ZeroCopyPacket<'a> {
         }
     }
 
+    /// [`Self::assign`] for one piece, of which most frames are.
+    #[inline]
+    fn assign_one(
+        &mut self,
+        frame: IoSegment<'a>,
+        header: VirtioNetHdr,
+    ) -> Result<(), PacketError> {
+        let len = frame.len();
+        if len > MAX_FRAME_LEN {
+            return Err(PacketError::TooLong);
+        }
+        let room = &mut self.room[HEADROOM..];
+        let head = if len >= HEAD_MAX {
+            // A length the compiler knows: no loop.
+            frame.copy_to_slice(0, room);
+            &*room
+        } else {
+            let head = &mut room[..len];
+            frame.copy_to_slice(0, head);
+            &*head
+        };
+        self.meta.parse_in_place(head, len)?;
+        self.meta.offload = header;
+        let head_len = head_len(&self.meta, head, len);
+        self.pieces.truncate(1);
+        // One segment always fits.
+        let _ = self.pieces.push(frame.slice(head_len, usize::MAX));
+        self.start = HEADROOM as u8;
+        self.head_len = head_len as u8;
+        self.borrowed = false;
+        self.len = len as u32;
+        Ok(())
+    }
+
     /// Makes this the packet of [`Self::from_segments`]; after an error it is none.
     ///
     /// Made where it is, it costs its head and its pieces; returned and moved, a packet is 600
@@ -196,6 +230,9 @@ impl<'a> ZeroCopyPacket<'a> {
         segments: &[IoSegment<'a>],
         header: VirtioNetHdr,
     ) -> Result<(), PacketError> {
+        if let [one] = segments {
+            return self.assign_one(*one, header);
+        }
         let (mut len, mut pieces) = (0usize, 0);
         for segment in segments {
             len = len.saturating_add(segment.len());
@@ -215,7 +252,7 @@ impl<'a> ZeroCopyPacket<'a> {
             }
         }
         let head = &self.room[HEADROOM..HEADROOM + copied];
-        self.meta = PacketMeta::parse(head, len)?;
+        self.meta.parse_in_place(head, len)?;
         self.meta.offload = header;
         let head_len = head_len(&self.meta, head, len);
         self.pieces.truncate(1);

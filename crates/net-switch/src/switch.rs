@@ -89,6 +89,18 @@ impl Hasher for PortHasher {
     }
 }
 
+/// The last frame, and where it went: frames come in runs, and one like the last, at the same time,
+/// changes nothing and goes the same way.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    from: PortId,
+    slot: Slot,
+    dst: MacAddr,
+    src: MacAddr,
+    now: Duration,
+    to: PortId,
+}
+
 /// A learning switch.
 #[derive(Debug)]
 pub struct Switch {
@@ -97,6 +109,8 @@ pub struct Switch {
     by_id: HashMap<PortId, Slot, BuildHasherDefault<PortHasher>>,
     config: Config,
     statistics: Statistics,
+    /// Gone with every change from outside.
+    last: Option<Last>,
 }
 
 impl Switch {
@@ -108,6 +122,7 @@ impl Switch {
             by_id: HashMap::default(),
             config,
             statistics: Statistics::default(),
+            last: None,
         }
     }
 
@@ -116,6 +131,7 @@ impl Switch {
     /// False if its [`PortConfig::allowed_mac`] is tied to another port: that one keeps it, and every
     /// frame of this port is refused.
     pub fn add_port(&mut self, id: PortId, config: PortConfig) -> bool {
+        self.last = None;
         let slot = match self.by_id.get(&id) {
             Some(slot) => *slot,
             None => self.make_port(id, config),
@@ -168,6 +184,7 @@ impl Switch {
 
     /// Removes a port and every address on it.
     pub fn remove_port(&mut self, id: PortId) {
+        self.last = None;
         if let Some(slot) = self.by_id.remove(&id) {
             self.table.remove_all(slot);
             if let Some(port) = self.slots.get_mut(slot as usize) {
@@ -178,6 +195,7 @@ impl Switch {
 
     /// Forgets what was learned on a port: its guest has gone, another may come.
     pub fn forget_port(&mut self, id: PortId) {
+        self.last = None;
         if let Some(slot) = self.by_id.get(&id) {
             self.table.forget(*slot);
         }
@@ -189,6 +207,7 @@ impl Switch {
     /// False if there is no such port, if the address is a group's or all zero, or if it is tied to
     /// another port, which keeps it.
     pub fn add_static(&mut self, mac: MacAddr, id: PortId) -> bool {
+        self.last = None;
         let Some(slot) = self.by_id.get(&id).copied() else {
             return false;
         };
@@ -276,7 +295,22 @@ impl Switch {
     }
 
     /// Decides where a frame from port `from` goes, and learns where its sender is.
+    #[inline]
     pub fn forward(&mut self, from: PortId, dst: MacAddr, src: MacAddr, now: Duration) -> Verdict {
+        if let Some(last) = self.last
+            && (last.from, last.dst, last.src, last.now) == (from, dst, src, now)
+            && let Some(Some(port)) = self.slots.get_mut(last.slot as usize)
+        {
+            self.statistics.unicast += 1;
+            port.statistics.unicast += 1;
+            return Verdict::To(last.to);
+        }
+        self.forward_anew(from, dst, src, now)
+    }
+
+    /// [`Self::forward`] for a frame that is not like the last.
+    fn forward_anew(&mut self, from: PortId, dst: MacAddr, src: MacAddr, now: Duration) -> Verdict {
+        self.last = None;
         let Some(slot) = self.by_id.get(&from).copied() else {
             self.statistics.drops.add(DropReason::NoPort);
             return Verdict::Drop(DropReason::NoPort);
@@ -288,9 +322,17 @@ impl Switch {
             return verdict;
         };
         match verdict {
-            Verdict::To(_) => {
+            Verdict::To(to) => {
                 self.statistics.unicast += 1;
                 port.statistics.unicast += 1;
+                self.last = Some(Last {
+                    from,
+                    slot,
+                    dst,
+                    src,
+                    now,
+                    to,
+                });
             }
             Verdict::Flood => {
                 self.statistics.flooded += 1;

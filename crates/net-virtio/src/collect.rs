@@ -25,10 +25,32 @@ pub(crate) fn collect(
         return 0;
     };
     let mut fault = None;
+    let mut fill = batch.fill();
+    let mut bytes = 0;
+    // A chain in more pieces than a packet has room for.
+    let mut many = None;
     while chains.len() < most {
-        match running.pop(buffers) {
-            Ok(Some(chain)) => chains.push(chain),
+        buffers.clear();
+        let made = match running.pop(buffers) {
+            Ok(Some(chain)) => {
+                chains.push(chain);
+                match buffers.pieces[..] {
+                    [one] if one.len >= header_len => push_one(&mut fill, one, header_len),
+                    [..] if buffers.pieces.len() > ZeroCopyPacket::MAX_SEGMENTS => {
+                        many = gather(&buffers.pieces, header_len + MAX_FRAME);
+                        break;
+                    }
+                    _ => push_pieces(&mut fill, &buffers.pieces, header_len),
+                }
+            }
             Ok(None) => break,
+            Err(error) => {
+                fault = Some(error);
+                break;
+            }
+        };
+        match made {
+            Ok(len) => bytes += len,
             Err(error) => {
                 fault = Some(error);
                 break;
@@ -36,57 +58,61 @@ pub(crate) fn collect(
         }
     }
     let taken = chains.len();
+    let mut lent = fill.len();
     if taken > 0 {
         // Whoever comes while there is work is found without being told of.
         running.ring.disable_kicks();
-        let pieces_of = |at: usize| {
-            let chain = chains.get(at)?;
-            buffers.pieces.get(chain.first..chain.end)
-        };
-        // Frames in more pieces than a packet has room for are gathered first. Linux never sends
-        // one; other systems do.
-        let mut gathered = Vec::new();
-        for at in 0..taken {
-            let many = pieces_of(at).filter(|pieces| pieces.len() > ZeroCopyPacket::MAX_SEGMENTS);
-            if let Some(pieces) = many {
-                gathered.push((at, gather(pieces, header_len + MAX_FRAME)));
-            }
+        // The packets end with their batch, before the driver gets its buffers back.
+        if lent > 0 {
+            sink(fill.packets());
         }
-        let mut gathered = gathered.iter().peekable();
-        let mut batch = batch.fill();
-        for at in 0..taken {
-            let made = match gathered.next_if(|(of, _)| *of == at) {
-                Some((_, Some(bytes))) => {
-                    push(&mut batch, &[IoSegment::from(&bytes[..])], header_len)
-                }
-                Some((_, None)) => Ok(0),
-                None => push_pieces(&mut batch, pieces_of(at).unwrap_or_default(), header_len),
-            };
-            match made {
-                Ok(0) => stats.rx_malformed += 1,
-                Ok(len) => {
-                    stats.rx_frames += 1;
-                    stats.rx_bytes += len as u64;
-                }
-                Err(error) => {
-                    fault = fault.or(Some(error));
-                    stats.rx_malformed += 1;
-                }
+        if let Some(gathered) = many {
+            let mut fill = batch.fill();
+            // Linux never sends one; other systems do. It goes by itself, behind the others.
+            let made = push(&mut fill, &[IoSegment::from(&gathered[..])], header_len);
+            bytes += made.unwrap_or(0);
+            lent += fill.len();
+            if !fill.is_empty() {
+                sink(fill.packets());
             }
-        }
-        // The packets end here, before the driver gets its buffers back.
-        if !batch.is_empty() {
-            sink(batch.packets());
         }
         for chain in chains.iter() {
             running.ring.push(chain, 0);
         }
         running.publish();
     }
+    stats.rx_frames += lent as u64;
+    stats.rx_bytes += bytes as u64;
+    stats.rx_malformed += (taken - lent) as u64;
     if let Some(error) = fault {
         queue.break_with(error);
     }
     taken
+}
+
+/// Makes the packet in one piece, which holds a header at least.
+#[inline(always)]
+fn push_one(
+    batch: &mut PacketFill<'_, '_>,
+    piece: Piece,
+    header_len: usize,
+) -> Result<usize, QueueError> {
+    // SAFETY: the piece was translated from the queue's memory, which is mapped as long as the
+    // queue runs; the caller ends the packet before that.
+    let segment = unsafe { IoSegment::from_raw(piece.host, piece.len) };
+    let mut bytes = [0; VirtioNetHdr::LEN];
+    // Two lengths that the compiler knows.
+    match header_len {
+        12 => segment.copy_to_slice(0, &mut bytes),
+        _ => segment.copy_to_slice(0, &mut bytes[..10]),
+    };
+    let header = VirtioNetHdr::from_bytes(&bytes);
+    let frame = segment.slice(header_len, usize::MAX);
+    if !(MIN_FRAME..=MAX_FRAME).contains(&frame.len()) {
+        return Ok(0);
+    }
+    let made = batch.push_segments(&[frame], header);
+    Ok(made.map_or(0, |packet| packet.len()))
 }
 
 /// Makes the packet in the pieces of a chain; its length, 0 for no frame. The packet's lifetime is
@@ -97,15 +123,9 @@ fn push_pieces(
     pieces: &[Piece],
     header_len: usize,
 ) -> Result<usize, QueueError> {
-    if let [one] = pieces {
-        // SAFETY: the piece was translated from the queue's memory, which is mapped as long as the
-        // queue runs; the caller ends the packet before that.
-        let segment = unsafe { IoSegment::from_raw(one.host, one.len) };
-        return push(batch, &[segment], header_len);
-    }
     let mut segments = SegmentList::new();
     for piece in pieces {
-        // SAFETY: as above.
+        // SAFETY: as in `push_one`.
         let segment = unsafe { IoSegment::from_raw(piece.host, piece.len) };
         if segments.push(segment).is_err() {
             return Ok(0);

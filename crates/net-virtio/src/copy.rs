@@ -48,9 +48,7 @@ impl<'a> Scatter<'a> {
             let take = segment.len().min(piece.len - self.filled);
             // SAFETY: `take` bytes are mapped at either end: by the segment's contract, and by
             // that of `new`. They may overlap where a guest says so; then it gets what it made.
-            unsafe {
-                core::ptr::copy(segment.as_ptr(), piece.host.add(self.filled), take);
-            }
+            unsafe { copy(segment.as_ptr(), piece.host.add(self.filled), take) };
             self.written += take;
             self.filled += take;
             if self.filled == piece.len {
@@ -63,9 +61,62 @@ impl<'a> Scatter<'a> {
     }
 }
 
+/// Copies `len` bytes: short ones in place, without a call.
+///
+/// # Safety
+/// `len` bytes at `src` are readable and at `dst` writable. They may overlap; then the target holds
+/// some of its old and some of the source's bytes.
+#[inline(always)]
+pub(crate) unsafe fn copy(src: *const u8, dst: *mut u8, len: usize) {
+    /// Moves `N` bytes.
+    ///
+    /// # Safety
+    /// As for `copy`.
+    #[inline(always)]
+    unsafe fn step<const N: usize>(src: *const u8, dst: *mut u8) {
+        // SAFETY: by contract of the caller; `copy_from` allows for overlap.
+        unsafe { dst.cast::<[u8; N]>().copy_from(src.cast(), 1) };
+    }
+    // SAFETY: every step stays within `len` bytes: the last one of each length ends with the last
+    // byte and covers again what the one before it has covered.
+    unsafe {
+        match len {
+            16..=128 => {
+                let mut at = 0;
+                while at + 16 < len {
+                    step::<16>(src.add(at), dst.add(at));
+                    at += 16;
+                }
+                step::<16>(src.add(len - 16), dst.add(len - 16));
+            }
+            8..16 => {
+                step::<8>(src, dst);
+                step::<8>(src.add(len - 8), dst.add(len - 8));
+            }
+            4..8 => {
+                step::<4>(src, dst);
+                step::<4>(src.add(len - 4), dst.add(len - 4));
+            }
+            _ => dst.copy_from(src, len),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_of_every_length_are_exact() {
+        let source: Vec<u8> = (0..200).collect();
+        for len in 0..=200 {
+            let mut target = vec![0xee; 202];
+            // SAFETY: both are long enough.
+            unsafe { copy(source.as_ptr(), target.as_mut_ptr().add(1), len) };
+            assert_eq!(target[1..=len], source[..len]);
+            assert_eq!((target[0], target[len + 1]), (0xee, 0xee));
+        }
+    }
 
     #[test]
     fn bytes_arrive_in_order_however_the_pieces_are_cut() {

@@ -450,8 +450,9 @@ impl NetworkBackend for VirtioNet {
         let mut taken = 0;
         let mut touched = 0u128;
         for frame in frames {
-            let valid = (MIN_FRAME..=MAX_FRAME).contains(&frame.len())
-                && self.agreed.allow_tx(&frame.header);
+            let len = frame.len();
+            let valid =
+                (MIN_FRAME..=MAX_FRAME).contains(&len) && self.agreed.allow_tx(&frame.header);
             let queue = match valid {
                 true => self.place(frame, pairs),
                 false => {
@@ -464,14 +465,14 @@ impl NetworkBackend for VirtioNet {
                 continue;
             };
             let queue = &mut self.queues[index];
-            let mut outcome = deliver(queue, &mut self.lens, terms, frame, &mut self.stats);
+            let mut outcome = deliver(queue, &mut self.lens, terms, frame, len, &mut self.stats);
             if outcome == Outcome::Full {
                 // Told now, it may have buffers already that it did not tell of.
                 let there = queue
                     .parts()
                     .is_some_and(|(running, ..)| running.ring.enable_kicks());
                 if there {
-                    outcome = deliver(queue, &mut self.lens, terms, frame, &mut self.stats);
+                    outcome = deliver(queue, &mut self.lens, terms, frame, len, &mut self.stats);
                 }
             }
             if outcome == Outcome::Full {

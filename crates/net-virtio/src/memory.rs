@@ -114,20 +114,22 @@ impl GuestMemory {
 
     /// The region that holds `address`, and where in it.
     #[inline]
-    fn find(&self, address: u64) -> Option<(usize, u64)> {
+    fn find(&self, address: u64) -> Option<(&Region, u64)> {
         // Guests have one to a few regions, and nearly all buffers lie in the largest: comparing
         // each in turn is one well-predicted branch.
-        self.regions.iter().enumerate().find_map(|(at, region)| {
+        for region in &self.regions {
             let offset = address.wrapping_sub(region.guest);
-            (offset < region.len).then_some((at, offset))
-        })
+            if offset < region.len {
+                return Some((region, offset));
+            }
+        }
+        None
     }
 
     /// The address here of `len` bytes that lie in one region.
     #[inline]
     pub(crate) fn contiguous(&self, address: u64, len: u64) -> Option<NonNull<u8>> {
-        let (at, offset) = self.find(address)?;
-        let region = self.regions.get(at)?;
+        let (region, offset) = self.find(address)?;
         if len > region.len - offset {
             return None;
         }
@@ -167,7 +169,6 @@ impl GuestMemory {
         let mut left = u64::from(len);
         while left > 0 {
             let (region, offset) = self.find(at).ok_or(out_of_range)?;
-            let region = &self.regions[region];
             let take = left.min(region.len - offset);
             pieces.push(Piece {
                 // SAFETY: within the region.

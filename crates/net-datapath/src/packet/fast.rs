@@ -18,85 +18,97 @@ const V6: usize = ipv6::HEADER_LEN;
 const TCP: usize = 20;
 const UDP: usize = 8;
 
-type Parsed = Result<PacketMeta, WireError>;
+type Parsed = Result<(), WireError>;
 
-/// Parses a `head` that is not longer than the frame, or has `general` do it.
+/// Parses a `head` that is not longer than the frame into `meta`, or has `general` do it.
 #[inline]
-pub(super) fn parse(head: &[u8], frame_len: usize, general: impl General) -> Parsed {
-    dispatch::<0>(head, frame_len, general)
+pub(super) fn parse(
+    meta: &mut PacketMeta,
+    head: &[u8],
+    frame_len: usize,
+    general: impl General,
+) -> Parsed {
+    dispatch::<0>(meta, head, frame_len, general)
 }
 
 /// The parser for all other packets, called with the same arguments.
-pub(super) trait General: Fn(&[u8], usize) -> Parsed {}
-impl<F: Fn(&[u8], usize) -> Parsed> General for F {}
+pub(super) trait General: Fn(&mut PacketMeta, &[u8], usize) -> Parsed {}
+impl<F: Fn(&mut PacketMeta, &[u8], usize) -> Parsed> General for F {}
 
 #[inline(never)]
-fn tagged(head: &[u8], frame_len: usize, general: impl General) -> Parsed {
+fn tagged(meta: &mut PacketMeta, head: &[u8], frame_len: usize, general: impl General) -> Parsed {
     let ethertype = chunk(head, L2 - 2).map(|bytes| EtherType(u16::from_be_bytes(*bytes)));
     match ethertype {
         Some(EtherType::VLAN | EtherType::QINQ) => {
-            dispatch::<VLAN_TAG_LEN>(head, frame_len, general)
+            dispatch::<VLAN_TAG_LEN>(meta, head, frame_len, general)
         }
-        _ => general(head, frame_len),
+        _ => general(meta, head, frame_len),
     }
 }
 
 /// Finds the function for what is behind `TAG` bytes of tag, 0 or 4.
 ///
-/// Every branch ends in the result: passed on in an `Option`, the record would be copied, and a copy
-/// waits for the stores before it.
+/// The record is written where it stays: returned, it would be copied, and a copy waits for the
+/// stores before it.
 #[inline(always)]
-fn dispatch<const TAG: usize>(head: &[u8], frame_len: usize, general: impl General) -> Parsed {
+fn dispatch<const TAG: usize>(
+    meta: &mut PacketMeta,
+    head: &[u8],
+    frame_len: usize,
+    general: impl General,
+) -> Parsed {
     // From the type field to the protocol of either IP header.
     if let Some(&[a, b, c, d, .., v6, _, _, v4]) = chunk::<12>(head, TAG + L2 - 2) {
         // Type field, version and, for IPv4, length of the header in one comparison each.
         let start = u32::from_be_bytes([a, b, c, d]);
         if start >> 8 == (EtherType::IPV4.0 as u32) << 8 | 0x45 {
             if v4 == ip_proto::TCP {
-                return match record::<TAG, V4, TCP>(head, frame_len) {
-                    Some(meta) => Ok(meta),
-                    None => general(head, frame_len),
+                return match record::<TAG, V4, TCP>(meta, head, frame_len) {
+                    Some(()) => Ok(()),
+                    None => general(meta, head, frame_len),
                 };
             }
             if v4 == ip_proto::UDP {
-                return apart::<TAG, V4, UDP>(head, frame_len, general);
+                return apart::<TAG, V4, UDP>(meta, head, frame_len, general);
             }
         } else if start >> 12 == (EtherType::IPV6.0 as u32) << 4 | 6 {
             if v6 == ip_proto::TCP {
-                return apart::<TAG, V6, TCP>(head, frame_len, general);
+                return apart::<TAG, V6, TCP>(meta, head, frame_len, general);
             }
             if v6 == ip_proto::UDP {
-                return apart::<TAG, V6, UDP>(head, frame_len, general);
+                return apart::<TAG, V6, UDP>(meta, head, frame_len, general);
             }
         }
     }
     match TAG {
-        0 => tagged(head, frame_len, general),
-        _ => general(head, frame_len),
+        0 => tagged(meta, head, frame_len, general),
+        _ => general(meta, head, frame_len),
     }
 }
 
 /// [`record`] in a function that stays one.
 #[inline(never)]
 fn apart<const TAG: usize, const IP: usize, const L4: usize>(
+    meta: &mut PacketMeta,
     head: &[u8],
     frame_len: usize,
     general: impl General,
 ) -> Parsed {
-    match record::<TAG, IP, L4>(head, frame_len) {
-        Some(meta) => Ok(meta),
-        None => general(head, frame_len),
+    match record::<TAG, IP, L4>(meta, head, frame_len) {
+        Some(()) => Ok(()),
+        None => general(meta, head, frame_len),
     }
 }
 
-/// The record of a whole, well-formed packet behind `TAG` bytes of tag (0 or 4) with an IP header of
+/// Writes the record of a whole, well-formed packet behind `TAG` bytes of tag (0 or 4) with an IP header of
 /// `IP` bytes and a transport header of at least `L4` bytes, whose kinds the caller has found out.
-/// `None` for any other. `head` is not longer than the frame.
+/// `None`, and nothing is written, for any other. `head` is not longer than the frame.
 #[inline(always)]
 fn record<const TAG: usize, const IP: usize, const L4: usize>(
+    meta: &mut PacketMeta,
     head: &[u8],
     frame_len: usize,
-) -> Option<PacketMeta> {
+) -> Option<()> {
     let l4 = TAG + L2 + IP;
     // Looked at first: the other bounds are known to hold then.
     let transport = chunk::<L4>(head, l4)?;
@@ -134,7 +146,7 @@ fn record<const TAG: usize, const IP: usize, const L4: usize>(
     if payload_end > end {
         return none();
     }
-    Some(PacketMeta {
+    *meta = PacketMeta {
         offload: VirtioNetHdr::PLAIN,
         fragment_header: 0,
         fragment: FragmentState::None,
@@ -154,7 +166,8 @@ fn record<const TAG: usize, const IP: usize, const L4: usize>(
         dst_port: be16(transport, 2),
         payload_end: payload_end as u32,
         l3_end: end as u32,
-    })
+    };
+    Some(())
 }
 
 /// Says that this is rare. Without it the compiler computes all conditions to save the branches.

@@ -115,8 +115,23 @@ impl PacketMeta {
     /// [`WireError::Truncated`] for less than an Ethernet header.
     #[inline]
     pub fn parse(head: &[u8], frame_len: usize) -> Result<Self, WireError> {
+        let mut meta = Self::BLANK;
+        meta.parse_in_place(head, frame_len)?;
+        Ok(meta)
+    }
+
+    /// [`Self::parse`] where the record stays; after an error it says nothing.
+    #[inline]
+    pub(super) fn parse_in_place(
+        &mut self,
+        head: &[u8],
+        frame_len: usize,
+    ) -> Result<(), WireError> {
         let head = head.get(..frame_len).unwrap_or(head);
-        fast::parse(head, frame_len, Self::parse_any)
+        fast::parse(self, head, frame_len, |meta, head, frame_len| {
+            *meta = Self::parse_any(head, frame_len)?;
+            Ok(())
+        })
     }
 
     /// [`Self::parse`] for every kind of frame.

@@ -359,8 +359,10 @@ fn the_two_parsers_agree_on_near_misses() {
                 frame[at] = value;
                 let want = PacketMeta::parse_any(&frame, frame.len());
                 assert_eq!(PacketMeta::parse(&frame, frame.len()), want);
-                let other = |_: &[u8], _| Err(WireError::Truncated);
-                fast += usize::from(fast::parse(&frame, frame.len(), other).is_ok());
+                let other = |_: &mut PacketMeta, _: &[u8], _| Err(WireError::Truncated);
+                let mut meta = PacketMeta::BLANK;
+                let parsed = fast::parse(&mut meta, &frame, frame.len(), other);
+                fast += usize::from(parsed.is_ok());
             }
         }
     }

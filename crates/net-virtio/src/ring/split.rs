@@ -135,25 +135,38 @@ impl SplitRing {
         Ok(available != self.next_available)
     }
 
+    /// Descriptor `index` of the table.
+    #[inline]
+    fn descriptor(&self, index: u16) -> Result<Descriptor, QueueError> {
+        if index >= self.size {
+            return Err(QueueError::DescriptorIndex {
+                index,
+                len: self.size.into(),
+            });
+        }
+        let offset = usize::from(index) * LEN as usize;
+        // SAFETY: within the table, which `new` has found mapped.
+        Ok(unsafe { Descriptor::read(self.descriptors.as_ptr().add(offset)) })
+    }
+
     #[inline]
     fn walk(&self, head: u16, memory: &GuestMemory, out: &mut Buffers) -> Result<(), QueueError> {
-        let mut index = head;
+        let first = self.descriptor(head)?;
+        if first.third & (NEXT | INDIRECT) == 0 {
+            return first.buffer(first.third, memory, out);
+        }
+        self.walk_chain(first, memory, out)
+    }
+
+    fn walk_chain(
+        &self,
+        first: Descriptor,
+        memory: &GuestMemory,
+        out: &mut Buffers,
+    ) -> Result<(), QueueError> {
+        let mut descriptor = first;
         // A chain longer than the table goes round.
         for _ in 0..self.size {
-            if index >= self.size {
-                return Err(QueueError::DescriptorIndex {
-                    index,
-                    len: self.size.into(),
-                });
-            }
-            // SAFETY: within the table, which `new` has found mapped.
-            let descriptor = unsafe {
-                Descriptor::read(
-                    self.descriptors
-                        .as_ptr()
-                        .add(usize::from(index) * LEN as usize),
-                )
-            };
             let flags = descriptor.third;
             if flags & INDIRECT != 0 {
                 // VIRTIO 1.3, 2.7.5.3.1: never together with a successor.
@@ -166,7 +179,7 @@ impl SplitRing {
             if flags & NEXT == 0 {
                 return Ok(());
             }
-            index = descriptor.fourth;
+            descriptor = self.descriptor(descriptor.fourth)?;
         }
         Err(QueueError::ChainTooLong(self.size))
     }
