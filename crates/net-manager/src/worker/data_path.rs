@@ -5,6 +5,7 @@ use std::time::Duration;
 use net_datapath::packet::ZeroCopyPacket;
 use net_gateway::{Gateway, Output, Target, Verdict as GatewayVerdict};
 use net_switch::{Switch, Verdict};
+use net_wire::MacAddr;
 
 use super::links::Links;
 use super::ports::{GATEWAY, PortId, Ports};
@@ -19,6 +20,14 @@ enum Next {
     Uplink,
 }
 
+/// A port with a bridge of the host behind it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trunk {
+    pub(super) port: PortId,
+    /// The hardware address of the host, where it is the router of the network.
+    pub(super) router: Option<MacAddr>,
+}
+
 /// Everything a packet touches.
 pub(super) struct Core {
     pub(super) ports: Ports,
@@ -26,6 +35,10 @@ pub(super) struct Core {
     pub(super) gateway: Gateway,
     /// Whether the gateway is on the network. Where it is not, no frame reaches it.
     pub(super) has_gateway: bool,
+    /// The port with a bridge of the host behind it.
+    pub(super) trunk: Option<Trunk>,
+    /// Whether guests are kept from one another.
+    pub(super) isolated: bool,
     pub(super) uplink: Uplink,
     pub(super) outputs: Vec<Output>,
 }
@@ -68,10 +81,21 @@ impl Core {
         let mut run: Option<(Next, usize)> = None;
         for n in 0..frames.len() {
             let frame = &frames[n];
-            self.ports.capture(&frame.frame_segments());
+            self.ports.capture_lent(frame);
+            // What speaks for the router goes nowhere; it ends the run before it as well.
+            if self.has_gateway && !self.gateway.may_pass(frame) {
+                if let Some((next, start)) = run.take() {
+                    self.send_run(from, next, &mut frames[start..n], now);
+                }
+                continue;
+            }
             let verdict = self
                 .switch
                 .forward(from, frame.dst_mac(), frame.src_mac(), now);
+            let verdict = match self.keeps_apart(from, frame) {
+                true => Verdict::To(GATEWAY),
+                false => verdict,
+            };
             // A copy must not overtake what was sent to the same port before it.
             if let (Verdict::Flood, Some((next, start))) = (verdict, run) {
                 self.send_run(from, next, &mut frames[start..n], now);
@@ -95,6 +119,16 @@ impl Core {
         if let Some((next, start)) = run {
             self.send_run(from, next, &mut frames[start..], now);
         }
+    }
+
+    /// Whether a frame comes from a guest behind the trunk, on a network whose guests are kept from
+    /// one another: then it is for the gateway or for nobody. The switch knows one port for them and
+    /// the host, which everybody may reach.
+    fn keeps_apart(&self, from: PortId, frame: &ZeroCopyPacket<'_>) -> bool {
+        self.isolated
+            && self.trunk.is_some_and(|trunk| {
+                trunk.port == from && trunk.router.is_some_and(|router| router != frame.src_mac())
+            })
     }
 
     /// Sends neighbouring frames that go the same way.

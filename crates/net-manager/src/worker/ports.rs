@@ -131,6 +131,13 @@ impl Ports {
         (len <= LARGE).then(|| self.large.alloc())?
     }
 
+    /// Writes a lent frame into the capture, if there is one.
+    pub(super) fn capture_lent(&mut self, packet: &ZeroCopyPacket<'_>) {
+        if let Some(capture) = &mut self.capture {
+            capture.frame(&packet.frame_segments());
+        }
+    }
+
     /// Writes a frame into the capture, if there is one.
     pub(super) fn capture(&mut self, segments: &[IoSegment<'_>]) {
         if let Some(capture) = &mut self.capture {
@@ -206,7 +213,7 @@ impl Ports {
 
     /// Sends lent frames straight to a port: no copy, unless it cannot take them as they are or
     /// does not take all of them now.
-    pub(super) fn forward(&mut self, id: PortId, packets: &[ZeroCopyPacket<'_>]) {
+    pub(super) fn forward(&mut self, id: PortId, packets: &mut [ZeroCopyPacket<'_>]) {
         let direct = self.get(id).is_some_and(|port| {
             port.is_idle()
                 && port.backend.is_some()
@@ -216,13 +223,11 @@ impl Ports {
         });
         let mut sent = 0;
         if direct {
-            let lists: Vec<_> = packets.iter().map(ZeroCopyPacket::frame_segments).collect();
             let frames: Vec<_> = packets
-                .iter()
-                .zip(&lists)
-                .map(|(packet, segments)| TxFrame {
+                .iter_mut()
+                .map(|packet| TxFrame {
                     header: *packet.vnet(),
-                    segments,
+                    segments: packet.segments(),
                 })
                 .collect();
             let Some(port) = self.get_mut(id) else { return };
@@ -233,8 +238,9 @@ impl Ports {
                 Ok(taken) => {
                     sent = taken;
                     port.statistics.received_frames += taken as u64;
-                    port.statistics.received_bytes += packets[..taken]
+                    port.statistics.received_bytes += packets
                         .iter()
+                        .take(taken)
                         .map(|packet| packet.len() as u64)
                         .sum::<u64>();
                 }
@@ -244,7 +250,7 @@ impl Ports {
                 }
             }
         }
-        for packet in &packets[sent..] {
+        for packet in packets.get(sent..).unwrap_or_default() {
             self.copy(id, packet);
         }
     }

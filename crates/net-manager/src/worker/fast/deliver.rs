@@ -39,13 +39,13 @@ impl PacketUplink {
                 if let Some((port, start)) = run
                     && to != Some(port)
                 {
-                    links.ports.forward(port, &frames[start..n]);
+                    links.ports.forward(port, &mut frames[start..n]);
                     run = None;
                 }
                 run = run.or(to.map(|port| (port, n)));
             }
             if let Some((port, start)) = run {
-                links.ports.forward(port, &frames[start..]);
+                links.ports.forward(port, &mut frames[start..]);
             }
         }
     }
@@ -80,7 +80,7 @@ impl PacketUplink {
                 };
                 frame.set_dst_mac(neighbour.mac);
                 frame.set_src_mac(links.gateway.config().mac);
-                links.ports.capture(&frame.frame_segments());
+                links.ports.capture_lent(frame);
                 Some(neighbour.port)
             }
             Verdict::Fragment(side) => {
