@@ -258,7 +258,7 @@ impl Inner {
     }
 
     /// Gives several buffers back on trays, as far as there are empty ones from `give` on and enough
-    /// buffers to fill at least half of one; the others as [`release_all`](Self::release_all), whose
+    /// buffers to fill more than half of one; the others as [`release_all`](Self::release_all), whose
     /// answer it passes on.
     ///
     /// # Safety
@@ -272,7 +272,7 @@ impl Inner {
         for some in indices.chunks(ENTRIES) {
             // SAFETY: alive because of the handle.
             let inner = unsafe { this.as_ref() };
-            if some.len() * 2 < ENTRIES + 1 || !inner.free.put_tray(some, give) {
+            if some.len() * 2 <= ENTRIES || !inner.free.put_tray(some, give) {
                 // SAFETY: passed on.
                 word = Some(unsafe { Self::release_all(this, some) } as u32);
             }
