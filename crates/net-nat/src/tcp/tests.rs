@@ -10,7 +10,7 @@ mod simulation;
 mod window;
 
 use super::state::Event;
-use super::{ACK, Class, Effect, FIN, RST, SYN, Segment, TcpState, Track};
+use super::{ACK, Class, FIN, RST, SYN, Segment, TcpState, Track};
 use crate::Direction::{self, Inbound, Outbound};
 
 /// First sequence numbers of the two sides; the outside one wraps within the tests.
