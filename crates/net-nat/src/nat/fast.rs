@@ -1,10 +1,10 @@
 //! The packets nearly all packets are: TCP and UDP of a session that exists.
 //!
-//! One packet alone goes from header to hash to session to rewriting. In a batch every packet takes
-//! each of these steps before any takes the next, so that the memory one step needs has been asked
-//! for while the step before went over the other packets: with a million flows nothing is in the
-//! cache, and a packet that waits for its bucket and then for its session waits ten times as long as
-//! the rest of its work takes.
+//! One packet alone goes from header to hash to session to rewriting. A batch takes these steps in
+//! groups of packets that follow each other, so that the memory one group needs for its next step is
+//! on its way while another is worked on: with a million flows nothing is in the cache, and a packet
+//! that waits for its bucket and then for its session waits ten times as long as the rest of its work
+//! takes.
 
 use alloc::boxed::Box;
 
