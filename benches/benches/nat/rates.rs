@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use net_benches::harness::{Options, Unit, alone, contender, table};
-use net_benches::traffic::{Feed, Flow, Kind, hosts, order};
+use net_benches::traffic::{Feed, Flow, Kind, SYN, hosts, order};
 use net_nat::Direction;
 
 use crate::buffers::{BATCH, Buffers};
@@ -27,8 +27,9 @@ pub(crate) fn all(options: &Options) {
 /// An empty table becomes full; the system hands out its memory meanwhile.
 fn from_nothing(options: &Options, sessions: usize) {
     let feed = shuffled::<14>(Kind::Udp, sessions, Flow::number);
-    let mut buffers = [Buffers::new(), Buffers::new()];
-    let [for_ours, for_peer] = &mut buffers;
+    let syns = shuffled::<14>(Kind::Tcp(SYN, 1000, 0), sessions, Flow::number);
+    let mut buffers = [Buffers::new(), Buffers::new(), Buffers::new()];
+    let [for_ours, for_tcp, for_peer] = &mut buffers;
     let how = (Call::Batch, Direction::Outbound, Duration::ZERO);
     // Whole batches: a smaller number is rounded down.
     let count = sessions / BATCH * BATCH;
@@ -41,6 +42,10 @@ fn from_nothing(options: &Options, sessions: usize) {
             contender("net-nat, batches", || {
                 let mut engine = Ours::new(sessions, |_| {});
                 alone(|| engine.run(how, &mut feed.clone(), for_ours, count))
+            }),
+            contender("net-nat, TCP, batches", || {
+                let mut engine = Ours::new(sessions, |_| {});
+                alone(|| engine.run(how, &mut syns.clone(), for_tcp, count))
             }),
             contender("arcbox-conntrack", || {
                 let mut engine = Peer::new();
