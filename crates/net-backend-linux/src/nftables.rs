@@ -23,14 +23,16 @@ mod rules;
 mod table;
 
 use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use nftables::batch::Batch;
 use nftables::schema::{self, NfListObject, NfObject, Nftables};
 use nftables::types::{NfChainPolicy, NfFamily, NfHook};
 
-use crate::{LinuxError, Result};
+use crate::{LinuxError, Result, sys};
 
 pub use table::{Forward, Isolation, Protocol, Reach, Table};
 
@@ -41,9 +43,11 @@ const PREFIX: &str = "arcbox-";
 const BEYOND_PATH: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
 /// The program `nft`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Nft {
     program: PathBuf,
+    /// Open in the program while it runs.
+    lock: Option<Arc<OwnedFd>>,
 }
 
 impl Nft {
@@ -57,6 +61,7 @@ impl Nft {
         let nft = Self {
             program: find("nft")
                 .ok_or_else(|| LinuxError::Nftables(no_program(find("iptables"))))?,
+            lock: None,
         };
         let text = encode(Table::sample().batch(false))?;
         nft.run(&["--check", "-j", "-f", "-"], Some(&text))
@@ -65,6 +70,16 @@ impl Nft {
                 other => other,
             })?;
         Ok(nft)
+    }
+
+    /// Leaves `lock` open in the program whenever it runs. It may outlive this process for a moment,
+    /// and finish what it was told: a lock of `flock(2)` is then held until it has.
+    #[must_use]
+    pub fn holding(self, lock: Arc<OwnedFd>) -> Self {
+        Self {
+            lock: Some(lock),
+            ..self
+        }
     }
 
     /// Puts a network's rules in the kernel, in place of those it had: all or, on error, none.
@@ -176,14 +191,17 @@ impl Nft {
         let failed = |error: std::io::Error| {
             LinuxError::Nftables(format!("cannot run {}: {error}", self.program.display()))
         };
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(arguments)
             .env("LC_ALL", "C")
             .stdin(input.map_or_else(Stdio::null, |_| Stdio::piped()))
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
+            .stderr(Stdio::piped());
+        if let Some(lock) = &self.lock {
+            sys::inherit(&mut command, lock.as_fd());
+        }
+        let mut child = command.spawn().map_err(failed)?;
         // The program reads everything before it writes; a pipe that breaks is told by its status.
         if let (Some(mut pipe), Some(text)) = (child.stdin.take(), input) {
             let _ = pipe.write_all(text.as_bytes());

@@ -114,6 +114,22 @@ impl Netlink {
         Ok(link)
     }
 
+    /// Lets a bridge keep VLANs apart from now on. Every port is in VLAN 1 until it is told otherwise.
+    ///
+    /// # Errors
+    /// As for every method; ENODEV if there is no such interface. [`LinuxError::Invalid`] of a kernel
+    /// that does not know VLANs on bridges.
+    pub fn filter_vlans(&self, bridge: &str) -> Result<()> {
+        let message = LinkBridge::new(bridge).vlan_filtering(true).build();
+        let request = self.handle.link().change(message).execute();
+        self.wait(|| format!("let {bridge} keep VLANs apart"), request)?;
+        match self.filters_vlans(self.link(bridge)?.index)? {
+            true => Ok(()),
+            // It takes the attribute and says nothing.
+            false => Err(LinuxError::Invalid(NO_VLANS.into())),
+        }
+    }
+
     /// Whether a bridge keeps VLANs apart.
     ///
     /// # Errors
