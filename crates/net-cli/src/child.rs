@@ -14,7 +14,7 @@ use crate::usage::UsageError;
 const ENDING: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 
 /// Signals that have arrived, as bytes on a socket.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Signals {
     sockets: Vec<(i32, UnixStream)>,
 }
@@ -33,7 +33,7 @@ impl Signals {
     }
 
     /// Calls `act` for every signal that arrives, on threads of their own.
-    fn each(self, act: impl Fn(i32) + Clone + Send + 'static) {
+    pub(crate) fn each(self, act: impl Fn(i32) + Clone + Send + 'static) {
         for (signal, mut socket) in self.sockets {
             let act = act.clone();
             std::thread::spawn(move || {
@@ -46,6 +46,7 @@ impl Signals {
     }
 
     /// Sleeps until one arrives.
+    #[cfg(not(target_os = "linux"))]
     pub(crate) fn wait(self) {
         let (sender, receiver) = std::sync::mpsc::channel();
         self.each(move |signal| {

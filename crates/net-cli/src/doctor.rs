@@ -61,7 +61,7 @@ fn findings() -> Vec<Finding> {
     );
     #[cfg(target_os = "linux")]
     {
-        for (what, result) in crate::run::probes() {
+        for (what, result) in crate::namespace::probes() {
             add(what, false, result);
         }
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

@@ -3,47 +3,32 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::args::{AttachOption, NetworkOptions};
-use crate::child::Signals;
-use crate::network::attach;
-use crate::output::say;
+use crate::keeper::Keeper;
+use crate::options::NetworkOptions;
+use crate::place::Place;
 use crate::usage::UsageError;
 
 /// Starts the network, attaches what was asked for, says so, and serves.
 pub(crate) fn up(
     file: Option<&Path>,
     network: NetworkOptions,
-    options: Vec<AttachOption>,
+    places: Vec<Place>,
 ) -> Result<ExitCode, UsageError> {
-    let (network, options) = match file {
+    let (network, places) = match file {
         Some(path) => {
-            let (from_file, mut places) = crate::file::read(path)?;
-            places.extend(options);
-            (network.over(from_file), places)
+            let (from_file, mut from_places) = crate::file::read_file(path)?;
+            from_places.extend(places);
+            (network.over(from_file), from_places)
         }
-        None => (network, options),
+        None => (network, places),
     };
-    if options.is_empty() {
+    if places.is_empty() && network.name.is_none() {
         return Err(UsageError::new(
-            "nothing to attach: give --qemu-stream, --qemu-dgram, --vfkit, --vz-fd, --bess or --netns",
+            "nothing to attach: give --attach, --qemu-stream, --qemu-dgram, --vfkit, --vz-fd, \
+             --bess, --netns or --tap, or a --name by which to attach later",
         ));
     }
-    let own_gateway = crate::vmnet::check(&network, &options)?;
-    let signals = Signals::take()?;
-    let manager = network.start_with("default", own_gateway)?;
-    for option in &options {
-        let info = attach(&manager, option)?;
-        if own_gateway {
-            let (address, name) = (info.address, info.name);
-            say(format_args!("ready {option} address {address} name {name}"));
-        } else {
-            say(format_args!("ready {option} address by macOS"));
-        }
-    }
-    for port in manager.published() {
-        say(format_args!("published {} to {}", port.address, port.guest));
-    }
-    signals.wait();
-    manager.stop();
-    Ok(ExitCode::SUCCESS)
+    crate::vmnet::check(&network, &places)?;
+    let keeper = Keeper::new(network, "default", true)?;
+    Ok(keeper.serve(&places, true)?.wait())
 }

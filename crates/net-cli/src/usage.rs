@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
-arcbox-net: networks for virtual machines, containers and commands, without root
+arcbox-net: networks for virtual machines, containers and commands
 
     arcbox-net run  [NETWORK OPTIONS] -- CMD [ARG...]   run CMD on a network of its own
     arcbox-net qemu [NETWORK OPTIONS] -- QEMU [ARG...]  start QEMU with a virtio NIC on a network
@@ -13,8 +13,30 @@ arcbox-net: networks for virtual machines, containers and commands, without root
     arcbox-net demo                                     show every part at work
     arcbox-net doctor                                   what this machine can do, and why not
 
+A network of `up`, while it runs (the only one, unless --name says which):
+    arcbox-net status [NAME] [--json]                   engine and why, guests, published ports
+    arcbox-net publish [ADDR:]PORT:GUESTPORT[/tcp|/udp] [--guest NAME|ADDRESS]
+    arcbox-net unpublish [ADDR:]PORT[/tcp|/udp]
+    arcbox-net attach KIND:WHERE[,OPTION=VALUE...]      as --attach below
+    arcbox-net detach GUEST
+    arcbox-net stop [NAME]
+    arcbox-net clean [NAME]                             undo what a dead process has left
+
 NETWORK OPTIONS
+    --name NAME                   the network's name (default)
     --mode nat|bridge|host-only   how the network meets the world (nat)
+    --engine user|kernel|fast     who translates addresses: sockets of this process, the kernel,
+                                  our own translator (kernel where privileges allow, else user)
+    --fallback user               what to take where the mode or the engine cannot be had
+    --bridge IF                   a bridge of the host to join, in bridge mode
+    --take-over IF                its addresses and routes move to the bridge, and back at the end
+    --isolated                    guests reach the host and the way out, not one another
+    --queues N                    queue pairs of the TAP devices made for guests (1)
+    --reserve MAC|NAME=ADDRESS    an address kept for one guest; may be repeated
+    --uplink tap:NAME|if:NAME     with --engine fast: the way out,
+    --outside ADDRESS/PREFIX        the address that all guests share there,
+    --via ADDRESS                   and the router
+    --state-dir DIR               where networks keep lock, journal and control socket
     --subnet CIDR                 addresses of the network (10.0.2.0/24)
     --mtu N                       largest IP packet, 576 to 65520 (1500)
     -p, --publish [ADDR:]PORT:GUESTPORT[/tcp|/udp]
@@ -34,6 +56,12 @@ ATTACH (each may be repeated: many guests, one network)
                                   macOS: the switch alone, its way out, DHCP and DNS by macOS
                                   (as root, or with the entitlement com.apple.vm.networking)
     --netns NAME-OR-PID           a network namespace: gets an interface, address and route
+    --tap NAME                    a TAP device that exists, served by this program
+    --attach KIND:WHERE           any of these (qemu-stream:PATH, netns:NAME, served-tap:NAME), or
+      tap:NAME[,queues=N][,owner=UID][,group=GID][,vlan=ID]
+                                  a TAP device made for a machine that opens it itself
+      macvtap:IF[,name=NAME][,owner=UID]
+                                  the same on a physical interface, for hosts without bridges
 
 ARCBOX_NET_LOG=error|warn|info|debug|trace sets how much is said on standard error (warn).
 ";

@@ -8,10 +8,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use net_backend_vmnet::{Vmnet, VmnetConfig};
-use net_manager::{AttachOptions, AttachmentInfo, NetworkManager};
+use net_manager::NetworkBackend;
 
-use crate::args::{AttachOption, NetworkOptions};
+use crate::options::NetworkOptions;
 use crate::output::say;
+use crate::place::Place;
 use crate::usage::UsageError;
 
 /// Where the interface leads.
@@ -58,30 +59,22 @@ impl VmnetUplink {
         }
     }
 
-    /// Starts the interface and attaches it.
-    pub(crate) fn attach(&self, manager: &NetworkManager) -> Result<AttachmentInfo, UsageError> {
-        let failed = |err| UsageError::new(format!("vmnet {self}: {err}"));
-        let vmnet = Vmnet::new(self.config(manager.config().mtu)).map_err(failed)?;
+    /// Starts the interface.
+    pub(crate) fn open(&self, mtu: u16) -> Result<Box<dyn NetworkBackend>, UsageError> {
+        let vmnet = Vmnet::new(self.config(mtu)).map_err(UsageError::new)?;
         let info = vmnet.info();
         if let (Some(gateway), Some(mask)) = (info.gateway, info.subnet_mask) {
             say(format_args!("vmnet {self} gateway {gateway} mask {mask}"));
         }
-        let options = AttachOptions {
-            name: Some("vmnet".to_owned()),
-            ..AttachOptions::default()
-        };
-        Ok(manager.attach(Box::new(vmnet), options)?)
+        Ok(Box::new(vmnet))
     }
 }
 
 /// Whether the network has a gateway of its own; refuses what it cannot do without one.
-pub(crate) fn check(
-    network: &NetworkOptions,
-    options: &[AttachOption],
-) -> Result<bool, UsageError> {
+pub(crate) fn check(network: &NetworkOptions, options: &[Place]) -> Result<bool, UsageError> {
     let uplinks = options
         .iter()
-        .filter(|option| matches!(option, AttachOption::Vmnet(_)));
+        .filter(|option| matches!(option, Place::Vmnet(_)));
     let refused = match uplinks.count() {
         0 => return Ok(true),
         1 if !network.publish.is_empty() => "-p: ports are published by the gateway, not by vmnet",
@@ -128,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_needs_a_gateway_is_refused() {
-        let vmnet = [AttachOption::Vmnet(VmnetUplink::Shared)];
+        let vmnet = [Place::Vmnet(VmnetUplink::Shared)];
         let check = |network: NetworkOptions| super::check(&network, &vmnet);
         assert!(!check(NetworkOptions::default()).unwrap());
         assert!(super::check(&NetworkOptions::default(), &[]).unwrap());
@@ -150,11 +143,7 @@ mod tests {
     #[cfg(not(target_os = "macos"))]
     #[test]
     fn another_system_says_so() {
-        let manager = NetworkOptions::default().start_with("t", false).unwrap();
-        let error = VmnetUplink::Shared
-            .attach(&manager)
-            .unwrap_err()
-            .to_string();
+        let error = VmnetUplink::Shared.open(1500).err().unwrap().to_string();
         assert!(error.contains("not supported on this system"), "{error}");
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn guest(arguments: &[OsString]) -> ExitCode {
         }
     };
     if let Err(why) =
-        crate::run::configure(lease.ip, lease.prefix_len, lease.routers.first().copied())
+        crate::namespace::configure(lease.ip, lease.prefix_len, lease.routers.first().copied())
     {
         report("interface", Err(why.to_string()));
         return ExitCode::FAILURE;

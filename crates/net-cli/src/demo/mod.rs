@@ -55,7 +55,7 @@ pub(crate) fn demo() -> ExitCode {
 }
 
 fn show() -> Result<bool, String> {
-    if let Err(why) = crate::run::probe() {
+    if let Err(why) = crate::namespace::probe() {
         return Err(format!(
             "the demo needs a network namespace, and this machine refuses one: {why}"
         ));
@@ -86,7 +86,7 @@ fn show() -> Result<bool, String> {
         servers.http.to_string(),
         servers.bulk.to_string(),
     ];
-    let mut guest = crate::run::spawn_demo_guest(&manager, mac, &arguments, Stdio::piped())?;
+    let mut guest = crate::namespace::spawn_demo_guest(&manager, mac, &arguments, Stdio::piped())?;
     line(
         true,
         "guest",

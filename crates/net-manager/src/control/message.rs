@@ -114,8 +114,32 @@ pub struct AttachmentReport {
     /// The address kept for its guest; absent where the outside network gives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
+    /// The hardware address that its guest is to have; absent where any will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// The device file that its guest opens, where it is not opened by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// Whether a guest is connected.
     pub connected: bool,
+}
+
+impl std::fmt::Display for AttachmentReport {
+    /// Its place and what a guest has to know of it, on one line.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.place)?;
+        match self.address {
+            Some(address) => write!(f, " address {address}")?,
+            None => f.write_str(" address by DHCP from outside")?,
+        }
+        if let Some(mac) = &self.mac {
+            write!(f, " mac {mac}")?;
+        }
+        if let Some(device) = &self.device {
+            write!(f, " device {device}")?;
+        }
+        write!(f, " name {}", self.name)
+    }
 }
 
 /// A published port.
@@ -253,6 +277,8 @@ mod tests {
                 name: "guest1".into(),
                 place: "qemu-stream:/a b\n".into(),
                 address: None,
+                mac: None,
+                device: Some("/dev/tap9".into()),
                 connected: true,
             }],
             published: vec![PublishedReport {

@@ -1,14 +1,17 @@
 //! The command line: what was asked for, or one line that says what is wrong with it.
 
+mod control;
+mod network;
+
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
-use net_manager::{NetworkMode, PublishedPort};
 
+use crate::options::NetworkOptions;
+use crate::place::Place;
 use crate::usage::UsageError;
-use crate::vmnet::VmnetUplink;
+pub(crate) use control::{Asked, Which};
 
 /// What to do.
 #[derive(Debug)]
@@ -29,12 +32,16 @@ pub(crate) enum Command {
     Up {
         file: Option<PathBuf>,
         network: NetworkOptions,
-        attach: Vec<AttachOption>,
+        attach: Vec<Place>,
     },
     /// Show everything at work.
     Demo,
     /// Say what this machine can do.
     Doctor,
+    /// Ask a running network something.
+    Control { which: Which, asked: Asked },
+    /// Undo what dead processes have left behind.
+    Clean { which: Which },
     /// Print the usage, of the program or of one of its commands.
     Help,
     /// Print the version.
@@ -42,56 +49,17 @@ pub(crate) enum Command {
     /// The program inside a namespace, started by the program itself.
     #[cfg(target_os = "linux")]
     NamespaceChild { command: Vec<OsString> },
+    /// The process that carries packets, started by the program itself.
+    #[cfg(target_os = "linux")]
+    Server,
     /// The guest of the demo, started by the program itself.
     #[cfg(target_os = "linux")]
     DemoGuest { arguments: Vec<OsString> },
 }
 
-/// The options every network takes; `None` is "not given".
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct NetworkOptions {
-    pub(crate) mode: Option<NetworkMode>,
-    pub(crate) subnet: Option<ipnetwork::Ipv4Network>,
-    pub(crate) mtu: Option<u16>,
-    pub(crate) publish: Vec<PublishedPort>,
-    pub(crate) dns: Vec<SocketAddr>,
-    pub(crate) domain: Option<String>,
-    pub(crate) host_loopback: bool,
-    pub(crate) pcap: Option<PathBuf>,
-}
-
-/// A place for a guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum AttachOption {
-    /// QEMU's `-netdev stream`, listening here.
-    QemuStream(PathBuf),
-    /// QEMU's `-netdev dgram`, bound here.
-    QemuDgram(PathBuf),
-    /// vfkit, libkrun, Virtualization.framework: bound here.
-    Vfkit(PathBuf),
-    /// bess, listening here.
-    Bess(PathBuf),
-    /// A socket that was inherited under this number, for Virtualization.framework.
-    VzFd(i32),
-    /// An interface of vmnet.framework, in place of a gateway.
-    Vmnet(VmnetUplink),
-    /// A network namespace by name or by the number of a process in it.
-    Netns(String),
-}
-
-impl std::fmt::Display for AttachOption {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::QemuStream(path) => write!(f, "qemu-stream {}", path.display()),
-            Self::QemuDgram(path) => write!(f, "qemu-dgram {}", path.display()),
-            Self::Vfkit(path) => write!(f, "vfkit {}", path.display()),
-            Self::Bess(path) => write!(f, "bess {}", path.display()),
-            Self::VzFd(fd) => write!(f, "vz-fd {fd}"),
-            Self::Vmnet(uplink) => write!(f, "vmnet {uplink}"),
-            Self::Netns(name) => write!(f, "netns {name}"),
-        }
-    }
-}
+/// What can be asked for.
+const COMMANDS: &str =
+    "run, qemu, up, status, publish, unpublish, attach, detach, stop, clean, demo or doctor";
 
 /// Reads the command line.
 pub(crate) fn parse<I>(arguments: I) -> Result<Command, UsageError>
@@ -102,9 +70,7 @@ where
     let mut parser = lexopt::Parser::from_iter(arguments);
     let name = match parser.next()? {
         None => {
-            return Err(UsageError::new(
-                "no command given: run, qemu, up, demo or doctor",
-            ));
+            return Err(UsageError::new(format!("no command given: {COMMANDS}")));
         }
         Some(Short('h') | Long("help")) => return Ok(Command::Help),
         Some(Short('V') | Long("version")) => return Ok(Command::Version),
@@ -121,6 +87,12 @@ where
         Some("demo") => nothing_more(parser, Command::Demo),
         Some("doctor") => nothing_more(parser, Command::Doctor),
         Some("help") => Ok(Command::Help),
+        Some(name @ ("status" | "publish" | "unpublish" | "attach" | "detach" | "stop")) => {
+            control::parse(name, parser)
+        }
+        Some("clean") => control::clean(parser),
+        #[cfg(target_os = "linux")]
+        Some(crate::SERVER) => nothing_more(parser, Command::Server),
         #[cfg(target_os = "linux")]
         Some(crate::NAMESPACE_CHILD) => Ok(Command::NamespaceChild {
             command: parser.raw_args()?.collect(),
@@ -130,7 +102,7 @@ where
             arguments: parser.raw_args()?.collect(),
         }),
         _ => Err(UsageError::new(format!(
-            "unknown command `{}`: expected run, qemu, up, demo or doctor",
+            "unknown command `{}`: expected {COMMANDS}",
             name.to_string_lossy()
         ))),
     }
@@ -153,7 +125,7 @@ fn with_command(
             Short('h') | Long("help") => return Ok(Command::Help),
             _ => {
                 let option = spelled(argument)?;
-                network.option(&option, &mut parser)?;
+                network::option(&mut network, &option, &mut parser)?;
             }
         }
     }
@@ -171,21 +143,23 @@ fn up(mut parser: lexopt::Parser) -> Result<Command, UsageError> {
         match argument {
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('f') | Long("file") => file = Some(PathBuf::from(parser.value()?)),
-            Long("qemu-stream") => attach.push(AttachOption::QemuStream(parser.value()?.into())),
-            Long("qemu-dgram") => attach.push(AttachOption::QemuDgram(parser.value()?.into())),
-            Long("vfkit") => attach.push(AttachOption::Vfkit(parser.value()?.into())),
-            Long("bess") => attach.push(AttachOption::Bess(parser.value()?.into())),
-            Long("vz-fd") => {
-                let fd = parser.value()?.string()?;
-                attach.push(AttachOption::VzFd(vz_fd(&fd)?));
+            Long(
+                kind @ ("qemu-stream" | "qemu-dgram" | "vfkit" | "bess" | "vz-fd" | "vmnet"
+                | "netns"),
+            ) => {
+                // Each of these is `--attach` with its kind in front.
+                let kind = kind.to_owned();
+                let place = text(&mut parser, &format!("--{kind}"))?;
+                attach.push(format!("{kind}:{place}").parse()?);
             }
-            Long("vmnet") => {
-                attach.push(AttachOption::Vmnet(parser.value()?.string()?.parse()?));
+            Long("tap") => {
+                let name = text(&mut parser, "--tap")?;
+                attach.push(Place::ServedTap(crate::place::interface(&name)?));
             }
-            Long("netns") => attach.push(AttachOption::Netns(parser.value()?.string()?)),
+            Long("attach") => attach.push(text(&mut parser, "--attach")?.parse()?),
             other => {
                 let option = spelled(other)?;
-                network.option(&option, &mut parser)?;
+                network::option(&mut network, &option, &mut parser)?;
             }
         }
     }
@@ -213,41 +187,6 @@ fn spelled(argument: lexopt::Arg<'_>) -> Result<String, UsageError> {
     }
 }
 
-impl NetworkOptions {
-    /// Takes one network option.
-    fn option(&mut self, option: &str, parser: &mut lexopt::Parser) -> Result<(), UsageError> {
-        match option {
-            "--mode" => self.mode = Some(text(parser, option)?.parse().map_err(UsageError::new)?),
-            "--subnet" => self.subnet = Some(subnet(&text(parser, option)?)?),
-            "--mtu" => {
-                let value = text(parser, option)?;
-                let mtu = value.parse().map_err(|_| {
-                    UsageError::new(format!("--mtu: `{value}` is not between 576 and 65520"))
-                })?;
-                self.mtu = Some(mtu);
-            }
-            "-p" | "--publish" => {
-                self.publish
-                    .push(text(parser, option)?.parse().map_err(UsageError::new)?);
-            }
-            "--dns" => {
-                self.dns.push(resolver(&text(parser, option)?)?);
-                // `--dns ADDR...`: as many addresses as follow.
-                while let Some(more) = parser.try_raw_args().and_then(|mut raw| {
-                    raw.next_if(|next| next.to_str().is_some_and(|next| resolver(next).is_ok()))
-                }) {
-                    self.dns.push(resolver(&more.to_string_lossy())?);
-                }
-            }
-            "--domain" => self.domain = Some(text(parser, option)?),
-            "--host-loopback" => self.host_loopback = true,
-            "--pcap" => self.pcap = Some(parser.value()?.into()),
-            _ => return Err(UsageError::new(format!("unknown option `{option}`"))),
-        }
-        Ok(())
-    }
-}
-
 /// The value of an option, as text.
 fn text(parser: &mut lexopt::Parser, option: &str) -> Result<String, UsageError> {
     let value = parser.value()?;
@@ -257,38 +196,6 @@ fn text(parser: &mut lexopt::Parser, option: &str) -> Result<String, UsageError>
             value.to_string_lossy()
         ))
     })
-}
-
-/// The number of an inherited descriptor; the first three have other uses.
-pub(crate) fn vz_fd(text: &str) -> Result<i32, UsageError> {
-    let parsed = text.parse().ok().filter(|fd| *fd > 2);
-    parsed.ok_or_else(|| {
-        UsageError::new(format!(
-            "--vz-fd: `{text}` is not the number of an inherited descriptor such as 3"
-        ))
-    })
-}
-
-/// An IPv4 network with its prefix.
-pub(crate) fn subnet(text: &str) -> Result<ipnetwork::Ipv4Network, UsageError> {
-    let parsed = text.contains('/').then(|| text.parse().ok()).flatten();
-    parsed.ok_or_else(|| {
-        UsageError::new(format!(
-            "subnet `{text}` is not an IPv4 network such as 10.0.2.0/24"
-        ))
-    })
-}
-
-/// A resolver: an address, or an address and a port.
-pub(crate) fn resolver(text: &str) -> Result<SocketAddr, UsageError> {
-    let address = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
-    address
-        .or_else(|_| text.parse::<SocketAddr>())
-        .map_err(|_| {
-            UsageError::new(format!(
-                "DNS server `{text}` is not an address such as 192.0.2.53"
-            ))
-        })
 }
 
 #[cfg(test)]
@@ -312,12 +219,99 @@ mod tests {
         assert_eq!(network.dns.len(), 3);
         assert!(network.host_loopback);
         assert_eq!(command, ["sh", "-c", "true", "--mtu", "1"]);
-        let line = "up -f net.toml --qemu-stream /a --qemu-stream /b --vfkit /c --netns 17";
+        let line = "up -f net.toml --qemu-stream /a --qemu-stream /b --vfkit /c --netns 17 \
+                    --tap tap0 --attach tap:vm0,queues=4 --attach netns:blue";
         let Ok(Command::Up { attach, file, .. }) = parsed(line) else {
             panic!("{line}")
         };
-        assert_eq!(attach.len(), 4);
+        let attach: Vec<String> = attach.iter().map(ToString::to_string).collect();
+        let expected = [
+            "qemu-stream:/a",
+            "qemu-stream:/b",
+            "vfkit:/c",
+            "netns:17",
+            "served-tap:tap0",
+            "tap:vm0,queues=4",
+            "netns:blue",
+        ];
+        assert_eq!(attach, expected);
         assert_eq!(file, Some("net.toml".into()));
+        let line = "up --name lab --mode bridge --engine kernel --fallback user --bridge br0 \
+                    --take-over eth0 --isolated --queues 4 --reserve web=10.0.2.9 \
+                    --uplink tap:out0 --outside 198.51.100.2/24 --via 198.51.100.1 \
+                    --state-dir /run/x";
+        let Ok(Command::Up { network, .. }) = parsed(line) else {
+            panic!("{line}")
+        };
+        assert_eq!(network.name.as_deref(), Some("lab"));
+        assert_eq!(network.engine, Some(net_manager::Engine::Kernel));
+        assert_eq!(network.fallback, Some(net_manager::Engine::User));
+        assert_eq!(network.bridge.as_deref(), Some("br0"));
+        assert_eq!(network.take_over.as_deref(), Some("eth0"));
+        assert_eq!((network.isolated, network.queues), (true, Some(4)));
+        assert_eq!(network.reserve.len(), 1);
+        assert!(network.uplink.is_some() && network.outside.is_some() && network.via.is_some());
+        assert_eq!(network.state_dir, Some("/run/x".into()));
+    }
+
+    #[test]
+    fn a_running_network_is_asked() {
+        use net_manager::control::Request;
+        let asked = |line: &str| match parsed(line) {
+            Ok(Command::Control { which, asked }) => (which.name, asked),
+            other => panic!("{line}: {other:?}"),
+        };
+        let one = |request| Asked::One(request);
+        for (line, name, expected) in [
+            ("status", None, Asked::Status { json: false }),
+            (
+                "status lab --json",
+                Some("lab"),
+                Asked::Status { json: true },
+            ),
+            (
+                "publish 8080:80 --guest web --name lab",
+                Some("lab"),
+                one(Request::Publish {
+                    port: "8080:80".into(),
+                    guest: Some("web".into()),
+                }),
+            ),
+            (
+                "unpublish 8080/udp",
+                None,
+                one(Request::Unpublish {
+                    port: "8080/udp".into(),
+                }),
+            ),
+            (
+                "attach tap:vm0,queues=2",
+                None,
+                one(Request::Attach {
+                    place: "tap:vm0,queues=2".into(),
+                }),
+            ),
+            (
+                "detach guest1",
+                None,
+                one(Request::Detach {
+                    name: "guest1".into(),
+                }),
+            ),
+            ("stop lab", Some("lab"), one(Request::Stop)),
+        ] {
+            let (which, asked) = asked(line);
+            assert_eq!((which.as_deref(), asked), (name, expected), "{line}");
+        }
+        // The network's process has another directory.
+        let (_, Asked::One(Request::Attach { place })) = asked("attach vfkit:a.sock") else {
+            panic!("not attach")
+        };
+        assert!(
+            place.starts_with("vfkit:/") && place.ends_with("/a.sock"),
+            "{place}"
+        );
+        assert!(matches!(parsed("clean"), Ok(Command::Clean { .. })));
     }
 
     #[test]
@@ -337,6 +331,18 @@ mod tests {
             ("up --vz-fd two", "`two`"),
             ("up --vz-fd 2", "`2`"),
             ("up --vmnet star", "`star`"),
+            ("up --attach tap", "`tap`"),
+            ("up --tap a/b", "`a/b`"),
+            ("up --engine warp", "warp"),
+            ("up --queues 0", "`0`"),
+            ("up --via here", "`here`"),
+            ("status a b", "`b`"),
+            ("publish", "missing"),
+            ("publish 1:1 2:2", "`2:2`"),
+            ("unpublish 1 --guest web", "--guest"),
+            ("attach star:x", "`star:x`"),
+            ("stop --json", "--json"),
+            ("clean a b", "`b`"),
         ] {
             let error = parsed(line).expect_err(line).to_string();
             assert!(error.contains(says), "{line}: {error}");

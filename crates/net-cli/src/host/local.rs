@@ -1,0 +1,168 @@
+//! The host in this process: the keeper's hands.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use net_backend_socket::{BoundPath, Unixgram};
+use net_manager::{NetworkBackend, Protocol};
+
+use super::{Device, Guest, Host, Opened};
+use crate::place::Place;
+use crate::usage::UsageError;
+
+/// What has been made for places, and goes with them.
+#[derive(Default)]
+pub(crate) struct Local {
+    paths: Vec<(Place, BoundPath)>,
+    /// What [`Place::Command`] becomes.
+    pub(crate) command: Vec<OsString>,
+    /// Its process, until somebody waits for it.
+    #[cfg(target_os = "linux")]
+    pub(crate) namespace: Option<net_backend_linux::netns::NamespaceChild>,
+    /// The network in the kernel, where that carries it.
+    #[cfg(target_os = "linux")]
+    pub(crate) kernel: Option<std::sync::Arc<net_manager::kernel::KernelNetwork>>,
+    /// The other end of [`Place::Child`], until a child inherits it.
+    pub(crate) childs_end: Option<UnixStream>,
+}
+
+impl Local {
+    fn bound(
+        &mut self,
+        place: &Place,
+        device: Device,
+        bound: Result<(OwnedFd, BoundPath), net_backend_socket::BindError>,
+    ) -> Result<Opened, UsageError> {
+        let (socket, path) = bound.map_err(UsageError::new)?;
+        self.paths.push((place.clone(), path));
+        Ok(Opened::Served(device, socket))
+    }
+
+    fn pair(&mut self) -> Result<Opened, UsageError> {
+        let (ours, theirs) = UnixStream::pair().map_err(failed("make a socket pair"))?;
+        self.childs_end = Some(theirs);
+        Ok(Opened::Served(Device::QemuStream, ours.into()))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn linux(&mut self, place: &Place, guest: &Guest) -> Result<Opened, UsageError> {
+        use crate::namespace;
+        match place {
+            Place::Netns(name) => namespace::join(name, guest),
+            Place::Command => {
+                let (opened, child) = namespace::new(&self.command, guest)?;
+                self.namespace = Some(child);
+                Ok(opened)
+            }
+            Place::ServedTap(name) => {
+                let options = net_backend_linux::TapOptions {
+                    mtu: guest.mtu,
+                    mac: None,
+                };
+                let tap = net_backend_linux::Tap::open(name, options).map_err(UsageError::new)?;
+                Ok(Opened::Served(Device::Tap, tap.into_file().into()))
+            }
+            _ => Err(UsageError::new(
+                "needs a network in the kernel: --engine kernel, or --mode bridge or host-only",
+            )),
+        }
+    }
+}
+
+impl Host for Local {
+    fn open(&mut self, place: &Place, guest: &Guest) -> Result<Opened, UsageError> {
+        let opened = match place {
+            Place::QemuStream(path) => {
+                self.bound(place, Device::QemuStreamListener, BoundPath::stream(path))
+            }
+            Place::QemuDgram(path) => {
+                self.bound(place, Device::QemuDgram, BoundPath::datagram(path))
+            }
+            Place::Vfkit(path) => self.bound(place, Device::Unixgram, BoundPath::datagram(path)),
+            #[cfg(target_os = "linux")]
+            Place::Bess(path) => {
+                self.bound(place, Device::BessListener, BoundPath::sequenced(path))
+            }
+            Place::VzFd(fd) => inherited(*fd),
+            Place::Vmnet(uplink) => uplink.open(guest.mtu).map(Opened::Backend),
+            Place::Child => self.pair(),
+            #[cfg(target_os = "linux")]
+            _ => self.linux(place, guest),
+            #[cfg(not(target_os = "linux"))]
+            _ => Err(UsageError::new("needs Linux")),
+        };
+        opened.map_err(|err| UsageError::new(format!("{place}: {err}")))
+    }
+
+    fn close(&mut self, place: &Place) {
+        self.paths.retain(|(other, _)| other != place);
+    }
+
+    fn bind(&mut self, protocol: Protocol, address: SocketAddr) -> Result<OwnedFd, UsageError> {
+        net_manager::bind_published(protocol, address).map_err(UsageError::new)
+    }
+
+    fn ready(&mut self) {}
+
+    fn stop(&mut self) {}
+}
+
+/// A copy of a descriptor that this process was started with.
+fn inherited(fd: i32) -> Result<Opened, UsageError> {
+    let socket = Unixgram::from_inherited(fd).map_err(UsageError::new)?;
+    let copy = socket
+        .source()
+        .ok_or_else(|| UsageError::new("the inherited socket has no descriptor"))?
+        .try_clone_to_owned()
+        .map_err(failed("copy an inherited descriptor"))?;
+    Ok(Opened::Served(Device::UnixgramPair, copy))
+}
+
+fn failed(what: &'static str) -> impl FnOnce(std::io::Error) -> UsageError {
+    move |err| UsageError::new(format!("cannot {what}: {err}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest() -> Guest {
+        Guest {
+            name: "guest1".into(),
+            mac: [2, 0, 0, 0, 0, 1],
+            address: None,
+            address6: None,
+            gateway: None,
+            domain: "internal".into(),
+            mtu: 1500,
+        }
+    }
+
+    #[test]
+    fn a_path_is_there_until_its_place_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut host = Local::default();
+        let place = Place::QemuStream(dir.path().join("a"));
+        let other = Place::Vfkit(dir.path().join("b"));
+        for place in [&place, &other] {
+            let opened = host.open(place, &guest()).unwrap();
+            assert!(matches!(opened, Opened::Served(..)));
+        }
+        let error = host.open(&place, &guest()).err().unwrap().to_string();
+        assert!(error.contains("qemu-stream:"), "{error}");
+        host.close(&place);
+        assert!(!dir.path().join("a").exists() && dir.path().join("b").exists());
+        drop(host);
+        assert!(!dir.path().join("b").exists());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_needs_the_kernel_says_so() {
+        let mut host = Local::default();
+        let error = host.open(&"tap:vm0".parse().unwrap(), &guest()).err();
+        assert!(error.unwrap().to_string().contains("--engine kernel"));
+    }
+}

@@ -1,0 +1,33 @@
+//! Two processes for one network.
+//!
+//! The *keeper* is the process that was started. It opens, binds, makes and unmakes whatever needs a
+//! path or a privilege, and never sees a byte that a guest has sent. The *server*, started by it,
+//! carries the packets and answers the control socket, and can do nothing else any more.
+//!
+//! | module | its job |
+//! |---|---|
+//! | `process` | the keeper: starts the server, does what it asks for, ends it |
+//! | `serving` | the server's beginning and end, inside its process |
+//! | `wire`, `remote` | what the two say to each other |
+//! | `confine` | how the server closes the doors behind itself |
+//! | `in_process` | everything in one process, on systems without such doors |
+
+#[cfg(target_os = "linux")]
+mod confine;
+#[cfg(not(target_os = "linux"))]
+mod in_process;
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
+mod remote;
+#[cfg(target_os = "linux")]
+mod serving;
+#[cfg(target_os = "linux")]
+mod wire;
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) use in_process::Keeper;
+#[cfg(target_os = "linux")]
+pub(crate) use process::Keeper;
+#[cfg(target_os = "linux")]
+pub(crate) use serving::server;
