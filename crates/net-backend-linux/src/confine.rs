@@ -5,12 +5,13 @@
 //! |---|---|---|
 //! | [`no_new_privileges`] | privileges by `exec` | nothing |
 //! | [`private_mounts`] | mounts that others see | CAP_SYS_ADMIN |
-//! | [`landlock`] | files but those named | nothing; Linux 5.13 |
 //! | [`drop_capabilities`] | every capability | nothing |
+//! | [`landlock`] | files but those named | nothing; Linux 5.13 |
 //! | [`seccomp`] | system calls but those listed | nothing |
 //!
 //! The first four bind the calling thread and what it starts later, so that they refuse to run where
-//! there are more threads: a thread that is not bound is a way around them. Landlock's and seccomp's
+//! there are more threads: a thread that is not bound is a way around them. They count in `/proc`,
+//! which Landlock takes away: it comes last of them. Landlock's and seccomp's
 //! bonds hold for every later child, whatever user it becomes.
 //!
 //! Who may do what is the caller's choice; the lists of system calls are in [`syscalls`].
