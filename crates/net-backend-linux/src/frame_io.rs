@@ -33,6 +33,8 @@ const ARENA: usize = 4 * SLOT;
 pub(crate) enum Device {
     /// A TAP device is told what its reader takes.
     Tap,
+    /// So is a macvtap. When its interface is gone it reads as one where nothing arrives.
+    Macvtap,
     /// The features of the interface decide what a packet socket receives, or there are no headers.
     Fixed,
 }
@@ -117,6 +119,9 @@ impl FrameIo {
                     at += len.next_multiple_of(64);
                 }
                 Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) if self.frames.is_empty() && self.is_orphan() => {
+                        return self.disconnected();
+                    }
                     Some(libc::EAGAIN) => break,
                     Some(libc::EINTR) => {}
                     // The device was deleted.
@@ -130,6 +135,11 @@ impl FrameIo {
             }
         }
         Ok(())
+    }
+
+    /// Whether the interface has gone without a word.
+    fn is_orphan(&self) -> bool {
+        self.device == Device::Macvtap && ioctl::tun_get_iff(self.file.as_fd()).is_err()
     }
 
     /// Frames that have been read are still lent before the end is told.

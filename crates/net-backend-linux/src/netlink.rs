@@ -49,6 +49,9 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether frames pass: it is up, and so is what is at the other end of its wire. That follows
+    /// [`Netlink::set_up`] a moment later, in which frames are lost.
+    pub running: bool,
     /// The bridge it is a member of.
     pub controller: Option<u32>,
     /// Number of the interface it stands on or is paired with: of a macvtap its parent, of a virtual
@@ -268,6 +271,7 @@ impl Link {
             mac: None,
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
+            running: message.header.flags.contains(LinkFlags::Running),
             controller: None,
             lower: None,
             kind: None,

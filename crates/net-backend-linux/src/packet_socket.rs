@@ -32,7 +32,17 @@ delegate_backend!(PacketSocket);
 
 impl PacketSocket {
     /// Sends and receives on the interface `name` of the current network namespace beside the
-    /// kernel, which goes on using it.
+    /// kernel, which goes on using it. See [`Self::bind`].
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn open(name: &str) -> Result<Self, LinuxError> {
+        let (fd, mtu) = Self::bind(name)?;
+        Self::with_name(fd, name, mtu, None)
+    }
+
+    /// A packet socket on the interface `name`, for [`Self::from_fd`], in another process perhaps;
+    /// and the interface's largest IP packet, in bytes.
     ///
     /// Frames for every hardware address are received for as long as the socket is open, so that
     /// its holder can have one of its own. The interface has to be up.
@@ -40,7 +50,7 @@ impl PacketSocket {
     /// # Errors
     /// [`LinuxError::Host`]: no such interface (ENODEV), it is down (ENETDOWN), or no CAP_NET_RAW
     /// (EPERM).
-    pub fn open(name: &str) -> Result<Self, LinuxError> {
+    pub fn bind(name: &str) -> Result<(OwnedFd, u16), LinuxError> {
         let link = Netlink::new()?.link(name)?;
         let what = || format!("open a packet socket on {name}");
         let fd = ioctl::packet_socket(link.index, RECEIVE_BUFFER).context(what())?;
@@ -48,15 +58,14 @@ impl PacketSocket {
             .context(format!("receive all frames of {name}"))?;
         // An interface that is down says so here and not at the first frame.
         sys::socket_error(fd.as_fd()).context(what())?;
-        let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
-        Self::with_name(fd, name, mtu, link.mac)
+        Ok((fd, u16::try_from(link.mtu).unwrap_or(u16::MAX)))
     }
 
     /// Takes a packet socket that is bound to an interface and has virtio headers.
     ///
     /// # Errors
     /// [`LinuxError::Invalid`] for a socket without virtio headers.
-    pub(crate) fn from_fd(fd: OwnedFd, mtu: u16, mac: Option<MacAddr>) -> Result<Self, LinuxError> {
+    pub fn from_fd(fd: OwnedFd, mtu: u16, mac: Option<MacAddr>) -> Result<Self, LinuxError> {
         Self::with_name(fd, FAR_END, mtu, mac)
     }
 

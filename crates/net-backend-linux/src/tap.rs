@@ -220,10 +220,15 @@ impl Tap {
         queue_pairs: u16,
         offloads: Offloads,
     ) -> Result<Self, LinuxError> {
-        let device = if header_len == 0 {
-            Device::Fixed
-        } else {
-            Device::Tap
+        let device = match header_len {
+            0 => Device::Fixed,
+            _ if is_macvtap(&fd)? => Device::Macvtap,
+            _ => Device::Tap,
+        };
+        let offloads = match device {
+            // It takes the flag, and cuts UDP super-frames before it hands them on all the same.
+            Device::Macvtap => offloads - Offloads::RX_USO,
+            _ => offloads,
         };
         let capabilities = Capabilities {
             offloads,
@@ -243,6 +248,15 @@ impl Tap {
         })
         .map(Self)
     }
+}
+
+/// Whether a device was opened through a file of its own and not through [`TUN_PATH`].
+fn is_macvtap(fd: &OwnedFd) -> Result<bool, LinuxError> {
+    /// The numbers of [`TUN_PATH`] (`TUN_MINOR` of `linux/miscdevice.h`).
+    const TUN: libc::dev_t = libc::makedev(10, 200);
+    let what = "ask which device this is";
+    let file = File::from(fd.try_clone().context(what)?);
+    Ok(file.metadata().context(what)?.rdev() != TUN)
 }
 
 /// Attaches a fresh descriptor to the device `name`; returns it with the device's real name.

@@ -19,7 +19,22 @@ use crate::runner::{Case, Skip};
 /// A name and what it runs.
 type Named = (&'static str, fn() -> Case);
 
-pub(crate) const ALL: &[Named] = &[
+/// Every case: those of this crate, then the conformance suite over each back end.
+pub(crate) fn all() -> Vec<(String, Box<dyn Fn() -> Case>)> {
+    let own = ALL
+        .iter()
+        .map(|(name, case)| -> (String, Box<dyn Fn() -> Case>) {
+            ((*name).to_owned(), Box::new(case))
+        });
+    let suite =
+        crate::conformance::names().map(|(kind, case)| -> (String, Box<dyn Fn() -> Case>) {
+            let run = move || alone_with(&["conformance", kind, case]);
+            (format!("{kind}::{case}"), Box::new(run))
+        });
+    own.chain(suite).collect()
+}
+
+const ALL: &[Named] = &[
     ("a_command_finds_its_network", a_command_finds_its_network),
     ("resolv_conf_in_every_state", resolv_conf_in_every_state),
     ("without_privileges_too", without_privileges_too),
@@ -66,6 +81,8 @@ pub(crate) const ALL: &[Named] = &[
         alone("confine-threads")
     }),
     ("what_is_forbidden_can_be_fatal", || alone("confine-killed")),
+    ("flows_keep_to_their_queue", || alone("flows")),
+    ("a_device_is_for_its_owner_and_group", || alone("owners")),
 ];
 
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);

@@ -13,7 +13,7 @@ use net_backend_linux::{Tap, TapOptions};
 use net_wire::MacAddr;
 
 use crate::gateway::{GATEWAY, PORT};
-use crate::{confine, netlink, peer, rules, settings};
+use crate::{confine, conformance, netlink, peer, queues, rules, settings};
 
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -35,6 +35,10 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         ["host-only"] => rules::host_only(),
         ["isolation"] => rules::isolation(),
         ["persistent"] => persistent(),
+        ["flows"] => queues::flows(),
+        ["owners"] => queues::owners(),
+        ["open", name] => return ExitCode::from(queues::open(name)),
+        ["conformance", kind, case] => conformance::inside(kind, case),
         ["sysctls"] => settings::sysctls(),
         ["advertisements"] => settings::advertisements(),
         ["confine", directory] => confine::everything(directory),

@@ -11,6 +11,8 @@ mod cases;
 #[cfg(target_os = "linux")]
 mod confine;
 #[cfg(target_os = "linux")]
+mod conformance;
+#[cfg(target_os = "linux")]
 mod gateway;
 #[cfg(target_os = "linux")]
 mod inside;
@@ -18,6 +20,8 @@ mod inside;
 mod netlink;
 #[cfg(target_os = "linux")]
 mod peer;
+#[cfg(target_os = "linux")]
+mod queues;
 #[cfg(target_os = "linux")]
 mod rules;
 #[cfg(target_os = "linux")]

@@ -19,6 +19,17 @@ impl Frame {
             bytes,
         }
     }
+
+    /// The same frame on the way back: its two addresses changed places. What lies between looks at
+    /// addresses, and has one of them on each side.
+    #[must_use]
+    pub fn turned(&self) -> Self {
+        let mut turned = self.clone();
+        if let Some(addresses) = turned.bytes.get_mut(..12) {
+            addresses.rotate_left(6);
+        }
+        turned
+    }
 }
 
 impl core::fmt::Debug for Frame {
@@ -50,7 +61,7 @@ impl Random {
     }
 }
 
-/// A frame of `len` bytes (14 at least) between two locally administered addresses, of the type
+/// A frame of `len` bytes (14 at least) to the back end, between two locally administered addresses, of the type
 /// for local experiments (IEEE 802, 0x88B5), with content that `seed` decides.
 pub fn content(seed: u64, len: usize) -> Frame {
     let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5];

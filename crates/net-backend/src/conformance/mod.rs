@@ -9,7 +9,7 @@
 //! | [`frame_sizes`] | frames of 14 bytes up to the longest, both ways, however they are cut |
 //! | [`batches`] | a thousand frames each way, in order, a budget that is kept |
 //! | [`receive_would_block`] | nothing there is `Ok(0)`, and the sink is not called |
-//! | [`transmit_would_block`] | a peer that does not read costs bounded memory and no frame |
+//! | [`transmit_would_block`] | a peer that does not read costs bounded memory and no frame, or is one that loses the last of them |
 //! | [`partial_progress`] | random sizes and batches, a slow reader: the same bytes, in order |
 //! | [`invalid_frames`] | too short, too long: dropped, counted, and those around them sent |
 //! | [`disconnect`] | frames under way arrive, then the end is told, and told again |
@@ -17,6 +17,8 @@
 //! | [`offloads_refused`] | without agreement nothing unfinished is sent |
 //! | [`offloads_agreed`] | what was agreed is carried, and is never more than was announced |
 //! | [`statistics`] | the counters tell what happened |
+//!
+//! Where tests do not run by `cargo`'s own runner, [`cases()`] has them by name.
 //!
 //! The functions panic with a message where a back end does not conform.
 
@@ -33,7 +35,7 @@ pub use cases::{
 };
 pub use frames::{Frame, Random, content};
 
-use crate::{BackendError, NetworkBackend, TxFrame};
+use crate::{BackendError, NetworkBackend, Offloads, TxFrame};
 
 /// Rounds without progress after which a case gives up. Each yields the processor, so that a back
 /// end with a thread or a kernel in between has its chance.
@@ -77,6 +79,13 @@ pub struct Properties {
     pub receive_disconnects: bool,
     /// A frame's `virtio_net_hdr` reaches the other side.
     pub carries_headers: bool,
+    /// Frames that the attachment holds for a reader, where a further one is lost and not held back,
+    /// as an interface of the kernel does. No case but the one about that has more under way.
+    pub window: Option<usize>,
+    /// What was under way is lost when the peer goes.
+    pub purges_on_disconnect: bool,
+    /// What is received whether it was agreed or not.
+    pub always_received: Offloads,
 }
 
 impl Default for Properties {
@@ -84,6 +93,9 @@ impl Default for Properties {
         Self {
             receive_disconnects: true,
             carries_headers: false,
+            window: None,
+            purges_on_disconnect: false,
+            always_received: Offloads::NONE,
         }
     }
 }
@@ -96,12 +108,58 @@ impl Properties {
         self
     }
 
+    /// As `self`, but a frame beyond `window` unread ones is lost.
+    #[must_use]
+    pub const fn loses_beyond(mut self, window: usize) -> Self {
+        self.window = Some(window);
+        self
+    }
+
+    /// As `self`, but what is under way goes with the peer.
+    #[must_use]
+    pub const fn purges(mut self) -> Self {
+        self.purges_on_disconnect = true;
+        self
+    }
+
+    /// As `self`, but these offloads are received whatever was agreed.
+    #[must_use]
+    pub const fn always_receives(mut self, offloads: Offloads) -> Self {
+        self.always_received = offloads;
+        self
+    }
+
+    /// Most frames under way.
+    fn most(&self) -> usize {
+        self.window.unwrap_or(usize::MAX)
+    }
+
     /// As `self`, but headers reach the other side.
     #[must_use]
     pub const fn with_headers(mut self) -> Self {
         self.carries_headers = true;
         self
     }
+}
+
+/// A case.
+pub type Case<H> = fn(&mut H);
+
+/// Every case by its name.
+pub const fn cases<H: Harness>() -> [(&'static str, Case<H>); 11] {
+    [
+        ("frame_sizes", frame_sizes),
+        ("batches", batches),
+        ("receive_would_block", receive_would_block),
+        ("transmit_would_block", transmit_would_block),
+        ("partial_progress", partial_progress),
+        ("invalid_frames", invalid_frames),
+        ("disconnect", disconnect),
+        ("reconnect", reconnect),
+        ("offloads_refused", offloads_refused),
+        ("offloads_agreed", offloads_agreed),
+        ("statistics", statistics),
+    ]
 }
 
 /// Generates one `#[test]` for every case, in a module of the given name:
@@ -160,18 +218,18 @@ fn tick<B: NetworkBackend>(backend: &mut B, now: &mut Duration) {
     }
 }
 
-/// Carries `frames` from the peer to the back end.
+/// Carries `frames` from the peer to the back end, with at most `window` under way.
 fn carry_in<B: NetworkBackend, P: Peer>(
-    backend: &mut B,
-    peer: &mut P,
+    (backend, peer): (&mut B, &mut P),
     frames: &[Frame],
     budget: usize,
+    window: usize,
 ) -> Vec<Frame> {
     let (mut sent, mut idle) = (0, 0);
     let mut got = Vec::new();
     while got.len() < frames.len() {
         let before = (sent, got.len());
-        if let Some(frame) = frames.get(sent) {
+        if let Some(frame) = frames.get(sent).filter(|_| sent - got.len() < window) {
             sent += usize::from(peer.send(frame.header, &frame.bytes));
         }
         if (sent, got.len()) == before || sent % 7 == 0 {
@@ -188,20 +246,20 @@ fn carry_in<B: NetworkBackend, P: Peer>(
 }
 
 /// Carries `frames` from the back end to the peer, offered `batch` at a time, with the peer
-/// reading at most `pace` frames between two offers.
+/// reading at most `pace` frames between two offers and at most `window` under way.
 fn carry_out<B: NetworkBackend, P: Peer>(
-    backend: &mut B,
-    peer: &mut P,
+    (backend, peer): (&mut B, &mut P),
     frames: &[TxFrame<'_>],
-    batch: usize,
-    pace: usize,
+    (batch, pace): (usize, usize),
+    window: usize,
 ) -> Vec<Frame> {
     let (mut taken, mut idle, mut now) = (0, 0, Duration::ZERO);
     let mut got = Vec::new();
     let mut gone = false;
     while got.len() < frames.len() || !gone {
         let before = (taken, got.len(), gone);
-        let offer = &frames[taken..frames.len().min(taken + batch)];
+        let most = batch.min(window.saturating_sub(taken - got.len()));
+        let offer = &frames[taken..frames.len().min(taken + most)];
         let count = backend
             .transmit(offer)
             .expect("transmit failed while the peer lives");
