@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!     host 203.0.113.1/24 ────────────── 203.0.113.2/24 outside
+//!          2001:db8:203::1/64            2001:db8:203::2/64
 //!     arcbox-net, its guests             DNS, HTTP, digest and who-is-calling servers
 //! ```
 //!
@@ -22,6 +23,10 @@ use crate::{Result, cmd};
 pub(crate) const HOST: &str = "203.0.113.1";
 /// The address of every server outside.
 pub(crate) const OUTSIDE: &str = "203.0.113.2";
+/// The host's IPv6 address on the cable; its default route leads outside.
+pub(crate) const HOST6: &str = "2001:db8:203::1";
+/// The IPv6 address of every server outside.
+pub(crate) const OUTSIDE6: &str = "2001:db8:203::2";
 /// A user who is nobody in particular.
 pub(crate) const ORDINARY: &str = "65534";
 
@@ -151,7 +156,10 @@ impl World {
             ),
             (
                 &host,
-                format!("ip addr add {HOST}/24 dev up0 && ip link set up0 up"),
+                format!(
+                    "ip addr add {HOST}/24 dev up0 && ip addr add {HOST6}/64 dev up0 nodad \
+                     && ip link set up0 up && ip -6 route add default via {OUTSIDE6}"
+                ),
             ),
             (&host, "ip link set lo up".into()),
             // What a desktop distribution gives its users: echo sockets without privileges.
@@ -162,7 +170,10 @@ impl World {
             (&host, format!("mount --bind {resolv} /etc/resolv.conf")),
             (
                 &outside,
-                format!("ip addr add {OUTSIDE}/24 dev out0 && ip link set out0 up"),
+                format!(
+                    "ip addr add {OUTSIDE}/24 dev out0 && ip addr add {OUTSIDE6}/64 dev out0 nodad \
+                     && ip link set out0 up"
+                ),
             ),
             (&outside, "ip link set lo up".into()),
         ];
@@ -176,7 +187,7 @@ impl World {
         }
         let mut serve = outside.command(&helper);
         let mut servers = Proc::spawn(
-            serve.args(["e2e-serve", "outside", OUTSIDE]),
+            serve.args(["e2e-serve", "outside", OUTSIDE, OUTSIDE6]),
             &dir.join("servers.log"),
         )?;
         servers.wait_until(Duration::from_secs(5), |out| out.contains("ready"))?;

@@ -2,11 +2,16 @@
 
 pub(super) mod command;
 pub(super) mod daemon;
+pub(super) mod ipv6;
 pub(super) mod vm;
 
 use super::Case;
 
 /// Every test, in the order in which they run: quick ones first.
 pub(super) fn all() -> impl Iterator<Item = &'static Case> {
-    command::CASES.iter().chain(daemon::CASES).chain(vm::CASES)
+    command::CASES
+        .iter()
+        .chain(daemon::CASES)
+        .chain(ipv6::CASES)
+        .chain(vm::CASES)
 }

@@ -2,14 +2,14 @@
 //!
 //! | name | type | answer |
 //! |---|---|---|
-//! | `outside.test` | A | the server's own address |
+//! | `outside.test` | A | the servers' IPv4 address |
 //! | `outside.test` | any other | none, with the zone's SOA |
 //! | `big.outside.test` | TXT | 40 strings of 100 bytes: over UDP truncated unless EDNS allows it |
 //! | any other below `outside.test` | any | NXDOMAIN with the zone's SOA |
 //! | anything else | any | REFUSED |
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use crate::Result;
@@ -27,19 +27,17 @@ const TTL: u32 = 60;
 const NEGATIVE_TTL: u32 = 5;
 
 /// Answers datagrams until the socket fails.
-pub(super) fn serve_udp(socket: &UdpSocket) {
-    let here = socket.local_addr().map_or(IpAddr::from([0; 4]), |a| a.ip());
+pub(super) fn serve_udp(socket: &UdpSocket, zone: Ipv4Addr) {
     let mut buffer = [0; 4096];
     while let Ok((len, from)) = socket.recv_from(&mut buffer) {
-        if let Some(answer) = answer(&buffer[..len], here, true) {
+        if let Some(answer) = answer(&buffer[..len], zone, true) {
             let _ = socket.send_to(&answer, from);
         }
     }
 }
 
 /// Answers the questions of one connection (RFC 7766: one after another).
-pub(super) fn serve_tcp(mut stream: TcpStream) -> io::Result<()> {
-    let here = stream.local_addr()?.ip();
+pub(super) fn serve_tcp(mut stream: TcpStream, zone: Ipv4Addr) -> io::Result<()> {
     loop {
         let mut length = [0; 2];
         if stream.read_exact(&mut length).is_err() {
@@ -47,7 +45,7 @@ pub(super) fn serve_tcp(mut stream: TcpStream) -> io::Result<()> {
         }
         let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
         stream.read_exact(&mut query)?;
-        let Some(answer) = answer(&query, here, false) else {
+        let Some(answer) = answer(&query, zone, false) else {
             return Ok(());
         };
         let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
@@ -56,16 +54,16 @@ pub(super) fn serve_tcp(mut stream: TcpStream) -> io::Result<()> {
 }
 
 /// The answer to a query; `None` where it is too broken to answer.
-fn answer(query: &[u8], here: IpAddr, udp: bool) -> Option<Vec<u8>> {
+fn answer(query: &[u8], zone: Ipv4Addr, udp: bool) -> Option<Vec<u8>> {
     let (name, end) = read_name(query, 12)?;
     let kind = u16::from_be_bytes(query.get(end..end + 2)?.try_into().ok()?);
     let question = query.get(12..end + 4)?;
     println!("dns {} {name} {kind}", if udp { "udp" } else { "tcp" });
 
     let lower = name.to_ascii_lowercase();
-    let (rcode, records): (u8, Vec<Vec<u8>>) = match (lower.as_str(), kind, here) {
-        (ZONE, A, IpAddr::V4(ip)) => (0, vec![record(A, TTL, &ip.octets())]),
-        ("big.outside.test", TXT, _) => (0, big_records()),
+    let (rcode, records): (u8, Vec<Vec<u8>>) = match (lower.as_str(), kind) {
+        (ZONE, A) => (0, vec![record(A, TTL, &zone.octets())]),
+        ("big.outside.test", TXT) => (0, big_records()),
         (ZONE | "big.outside.test", ..) => (0, vec![]),
         _ if lower.ends_with(".outside.test") => (3, vec![]),
         _ => (5, vec![]),
@@ -192,7 +190,7 @@ pub(super) fn ask(server: &str, name: &str, kind: &str, tcp: bool) -> Result<()>
 const PATIENCE: Duration = Duration::from_secs(6);
 
 fn exchange_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let socket = UdpSocket::bind(super::any_like(server))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(server)?;
     socket.send(query)?;

@@ -2,7 +2,7 @@
 //! a test as `xtask e2e-serve ...`. No daemon of the machine takes part.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use crate::Result;
@@ -19,7 +19,7 @@ pub(crate) const DIGEST_PORT: u16 = 9000;
 pub(crate) const WHO_PORT: u16 = 9001;
 
 const USAGE: &str = "\
-xtask e2e-serve outside ADDR        DNS, HTTP, digest and who-is-calling servers on ADDR
+xtask e2e-serve outside IPV4 ADDR   DNS, HTTP, digest and who-is-calling servers on both
 xtask e2e-serve tcp-who ADDR:PORT   answer each caller with its address
 xtask e2e-serve udp-who ADDR:PORT   answer each datagram with its sender and its text
 xtask e2e-serve tcp-ask ADDR:PORT   print what a server says
@@ -34,7 +34,7 @@ pub(crate) fn run(mut args: lexopt::Parser) -> Result<()> {
     let words: Vec<String> = raw.map(|a| a.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["outside", address] => outside(address),
+        ["outside", v4, other] => outside(v4, other),
         ["tcp-who", address] => tcp_who(parse(address)?),
         ["udp-who", address] => udp_who(parse(address)?),
         ["tcp-ask", address] => tcp_ask(parse(address)?),
@@ -54,23 +54,27 @@ fn parse(address: &str) -> Result<SocketAddr> {
 }
 
 /// Opens every server first, so that `ready` means ready.
-fn outside(address: &str) -> Result<()> {
-    let ip = address
+fn outside(v4: &str, other: &str) -> Result<()> {
+    let zone: Ipv4Addr = v4.parse().map_err(|_| format!("{v4} is no IPv4 address"))?;
+    let other = other
         .parse()
-        .map_err(|_| format!("{address} is no address"))?;
-    let at = |port| SocketAddr::new(ip, port);
-    let listen = |port| TcpListener::bind(at(port)).map_err(|e| format!("{}: {e}", at(port)));
-    let (http, digest, who) = (listen(HTTP_PORT)?, listen(DIGEST_PORT)?, listen(WHO_PORT)?);
-    let dns_tcp = listen(53)?;
-    let dns_udp = UdpSocket::bind(at(53)).map_err(|e| format!("{} udp: {e}", at(53)))?;
+        .map_err(|_| format!("{other} is no address"))?;
+    let mut threads = Vec::new();
+    for ip in [IpAddr::V4(zone), other] {
+        let at = |port| SocketAddr::new(ip, port);
+        let listen = |port| TcpListener::bind(at(port)).map_err(|e| format!("{}: {e}", at(port)));
+        let (http, digest, who) = (listen(HTTP_PORT)?, listen(DIGEST_PORT)?, listen(WHO_PORT)?);
+        let dns_tcp = listen(53)?;
+        let dns_udp = UdpSocket::bind(at(53)).map_err(|e| format!("{} udp: {e}", at(53)))?;
+        threads.extend([
+            std::thread::spawn(move || each(&http, http::serve)),
+            std::thread::spawn(move || each(&digest, digest_one)),
+            std::thread::spawn(move || each(&who, say_who)),
+            std::thread::spawn(move || each(&dns_tcp, move |stream| dns::serve_tcp(stream, zone))),
+            std::thread::spawn(move || dns::serve_udp(&dns_udp, zone)),
+        ]);
+    }
     println!("ready");
-    let threads = [
-        std::thread::spawn(move || each(&http, http::serve)),
-        std::thread::spawn(move || each(&digest, digest_one)),
-        std::thread::spawn(move || each(&who, say_who)),
-        std::thread::spawn(move || each(&dns_tcp, dns::serve_tcp)),
-        std::thread::spawn(move || dns::serve_udp(&dns_udp)),
-    ];
     for thread in threads {
         let _ = thread.join();
     }
@@ -78,7 +82,10 @@ fn outside(address: &str) -> Result<()> {
 }
 
 /// Serves every caller in a thread of its own.
-fn each(listener: &TcpListener, serve: fn(TcpStream) -> std::io::Result<()>) {
+fn each(
+    listener: &TcpListener,
+    serve: impl Fn(TcpStream) -> std::io::Result<()> + Copy + Send + 'static,
+) {
     for stream in listener.incoming().flatten() {
         std::thread::spawn(move || {
             let from = stream.peer_addr();
@@ -124,6 +131,14 @@ fn udp_who(at: SocketAddr) -> Result<()> {
 /// How long a client here waits for anything.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Where a socket binds that speaks to `at`.
+fn any_like(at: SocketAddr) -> SocketAddr {
+    match at {
+        SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
+        SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
+    }
+}
+
 fn tcp_ask(at: SocketAddr) -> Result<()> {
     let why = |e: std::io::Error| format!("{at}: {e}");
     let mut stream = TcpStream::connect_timeout(&at, PATIENCE).map_err(why)?;
@@ -156,7 +171,7 @@ fn body(len: &str) -> Result<()> {
 
 fn udp_ask(at: SocketAddr, text: &str) -> Result<()> {
     let why = |e: std::io::Error| format!("{at}: {e}");
-    let socket = UdpSocket::bind("0.0.0.0:0").map_err(why)?;
+    let socket = UdpSocket::bind(any_like(at)).map_err(why)?;
     socket.connect(at).map_err(why)?;
     socket.set_read_timeout(Some(PATIENCE)).map_err(why)?;
     socket.send(text.as_bytes()).map_err(why)?;
