@@ -25,6 +25,9 @@ pub struct Config {
     pub dns_servers: Vec<Ipv4Addr>,
     /// Whether DHCP announces a router: false on a network with no way out.
     pub routed: bool,
+    /// The router, where that is not the gateway itself but somebody behind a trunk
+    /// ([`crate::Gateway::trunk_opened`]). No guest is given its address, nor may speak from it.
+    pub router: Option<Ipv4Addr>,
     /// Addresses one port may speak from, of each family.
     pub addresses_per_port: usize,
     /// IPv6, where the network has it.
@@ -155,6 +158,7 @@ impl Config {
             upstreams: Vec::new(),
             dns_servers: Vec::new(),
             routed: true,
+            router: None,
             addresses_per_port: 16,
             ipv6: None,
         })
@@ -167,6 +171,11 @@ impl Config {
             && self.ip != self.subnet.broadcast();
         if !host {
             return Err(ConfigError::AddressOutside(self.ip, self.subnet));
+        }
+        if let Some(router) = self.router
+            && (!self.subnet.contains(router) || router == self.ip)
+        {
+            return Err(ConfigError::AddressOutside(router, self.subnet));
         }
         if !(576..=65_520).contains(&self.mtu) {
             return Err(ConfigError::Mtu(self.mtu));

@@ -88,7 +88,7 @@ impl Gateway {
         Ok(Self {
             neighbours: Neighbours::new(config.addresses_per_port, AtQuota::Refuse, &seed),
             six,
-            leases: Leases::new(&config)?,
+            leases: Leases::new(&config, seed)?,
             dns,
             errors: TokenBucket::new(ERROR_RATE, ERROR_RATE),
             ip_id: 0,
@@ -126,6 +126,39 @@ impl Gateway {
     /// Gives an address back: its reservation, its lease and its name end.
     pub fn release_ip(&mut self, ip: Ipv4Addr) {
         self.leases.release(ip, &mut self.dns);
+        self.neighbours.forget(ip);
+    }
+
+    /// Keeps `ip` for the guest with this hardware address, whichever port it is on, or for nobody
+    /// in particular; false if somebody has it or is to have it.
+    pub fn reserve(&mut self, mac: Option<MacAddr>, ip: Ipv4Addr) -> bool {
+        self.leases.reserve(mac, ip)
+    }
+
+    /// The address kept for the guest on `port`: the one it was given with
+    /// [`Gateway::port_opened`], unless its hardware address has a reservation of its own.
+    pub fn seat(&self, port: PortId) -> Option<Ipv4Addr> {
+        self.leases.seat(port)
+    }
+
+    /// Another switch is behind `port`, such as a bridge of the host: any number of guests, and
+    /// [`Config::router`].
+    pub fn trunk_opened(&mut self, port: PortId) {
+        self.leases.trunk_opened(port);
+        self.neighbours.set_trunk(port);
+        if let Some(six) = &mut self.six {
+            six.neighbours.set_trunk(port);
+        }
+    }
+
+    /// The guest behind the trunk that has `ip` is called `name`; false if another guest is.
+    pub fn name_guest(&mut self, name: &str, ip: Ipv4Addr) -> bool {
+        self.leases.name_guest(name, ip, &mut self.dns)
+    }
+
+    /// The guest behind the trunk that had `ip` is gone, and its names with it.
+    pub fn forget_guest(&mut self, ip: Ipv4Addr) {
+        self.leases.forget_names(ip, &mut self.dns);
         self.neighbours.forget(ip);
     }
 

@@ -33,14 +33,19 @@ pub(crate) struct Leases {
     server: Server,
     names: Names,
     seats: BTreeMap<PortId, Seat>,
-    /// Makes the placeholder owners of addresses that were set aside for nobody in particular.
+    /// The router, where it is another than the gateway, and the port it may speak from.
+    router: Option<Ipv4Addr>,
+    trunk: Option<PortId>,
+    /// Make the placeholder owners of addresses that were set aside for nobody in particular.
     placeholders: u32,
+    secret: [u8; 16],
 }
 
 impl Leases {
-    pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
+    pub(crate) fn new(config: &Config, secret: [u8; 16]) -> Result<Self, ConfigError> {
         let mut server = ServerConfig::new(config.ip, config.subnet.prefix());
-        server.router = config.routed.then_some(config.ip);
+        server.router = config.routed.then_some(config.router.unwrap_or(config.ip));
+        server.exclude.extend(config.router);
         server.dns = match config.dns_servers.is_empty() {
             true => vec![config.ip],
             false => config.dns_servers.clone(),
@@ -53,7 +58,10 @@ impl Leases {
             server,
             names: Names::default(),
             seats: BTreeMap::new(),
+            router: config.router,
+            trunk: None,
             placeholders: 0,
+            secret,
         })
     }
 
@@ -74,11 +82,43 @@ impl Leases {
             })
     }
 
-    /// A hardware address that no guest has: locally administered, from a range of our own.
+    /// Keeps `ip` for the guest with this hardware address, or for nobody in particular.
+    pub(crate) fn reserve(&mut self, mac: Option<MacAddr>, ip: Ipv4Addr) -> bool {
+        let owner = match mac {
+            Some(mac) => Owner::Mac(mac.0),
+            None => self.placeholder(),
+        };
+        self.server.reserve(Reservation::new(owner, ip)).is_ok()
+    }
+
+    /// Another switch is behind `port`, with the router and any number of guests.
+    pub(crate) fn trunk_opened(&mut self, port: PortId) {
+        self.trunk = Some(port);
+        self.server.set_trunk(port);
+    }
+
+    /// A guest behind the trunk is called `name`; false if another is.
+    pub(crate) fn name_guest(&mut self, name: &str, ip: Ipv4Addr, dns: &mut Dns) -> bool {
+        self.add_name(name, ip, dns).is_some()
+    }
+
+    /// That guest is gone.
+    pub(crate) fn forget_names(&mut self, ip: Ipv4Addr, dns: &mut Dns) {
+        for name in self.names.of(ip) {
+            self.remove_name(&name, ip, dns);
+        }
+    }
+
+    /// The address kept for the guest on `port`.
+    pub(crate) fn seat(&self, port: PortId) -> Option<Ipv4Addr> {
+        self.seats.get(&port).map(|seat| seat.address)
+    }
+
+    /// An owner that no guest can claim to be: a client identifier that it would have to guess.
     fn placeholder(&mut self) -> Owner {
         self.placeholders = self.placeholders.wrapping_add(1);
-        let [a, b, c, d] = self.placeholders.to_be_bytes();
-        Owner::Mac([0x02, 0x00, a, b, c, d])
+        let number = self.placeholders.to_be_bytes();
+        Owner::ClientId([&self.secret[..], &number].concat())
     }
 
     /// Gives an address back.
@@ -150,6 +190,9 @@ impl Leases {
 
     /// Whether `ip` is set aside for the guest of another port.
     pub(crate) fn is_for_another(&self, ip: Ipv4Addr, port: PortId) -> bool {
+        if Some(ip) == self.router {
+            return self.trunk != Some(port);
+        }
         self.seats
             .iter()
             .any(|(owner, seat)| *owner != port && seat.address == ip)
@@ -157,10 +200,19 @@ impl Leases {
 
     /// Ties the address of `port` to the hardware address that its guest turned out to have.
     pub(crate) fn bind(&mut self, port: PortId, mac: [u8; 6]) {
-        let Some(seat) = self.seats.get(&port) else {
+        let Some(seat) = self.seats.get_mut(&port) else {
             return;
         };
         let owner = Owner::Mac(mac);
+        let reserved = self.server.reservations().find(|held| held.owner == owner);
+        if let Some(other) = reserved
+            .map(|held| held.ip)
+            .filter(|ip| *ip != seat.address)
+        {
+            // It was not known who sits here: another address is kept for this guest.
+            seat.address = other;
+            return;
+        }
         let held = self
             .server
             .reservations()

@@ -14,6 +14,8 @@ use crate::PortId;
 const LIFETIME: Duration = Duration::from_secs(20 * 60);
 /// How often one unknown address is asked for.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// Addresses behind a port that has another switch behind it.
+const TRUNK_QUOTA: usize = 4096;
 /// Addresses asked for at the same time; more are refused until one is answered or forgotten.
 const MAX_ASKED: usize = 256;
 
@@ -73,6 +75,8 @@ pub(crate) struct Neighbours<A> {
     asked: HashMap<A, Duration, Keyed>,
     quota: usize,
     at_quota: AtQuota,
+    /// The port with more than one guest behind it.
+    trunk: Option<PortId>,
 }
 
 impl<A: Copy + Eq + Hash> Neighbours<A> {
@@ -85,6 +89,19 @@ impl<A: Copy + Eq + Hash> Neighbours<A> {
             asked: HashMap::with_hasher(keyed),
             quota,
             at_quota,
+            trunk: None,
+        }
+    }
+
+    /// Any number of guests is behind this port.
+    pub(crate) fn set_trunk(&mut self, port: PortId) {
+        self.trunk = Some(port);
+    }
+
+    fn quota_of(&self, port: PortId) -> usize {
+        match self.trunk == Some(port) {
+            true => TRUNK_QUOTA.max(self.quota),
+            false => self.quota,
         }
     }
 
@@ -110,7 +127,7 @@ impl<A: Copy + Eq + Hash> Neighbours<A> {
             self.forget(ip);
         }
         let count = self.per_port.get(&neighbour.port).map_or(0, Vec::len);
-        if count >= self.quota {
+        if count >= self.quota_of(neighbour.port) {
             let oldest = self
                 .oldest(neighbour.port)
                 .filter(|_| self.at_quota == AtQuota::ReplaceOwn)

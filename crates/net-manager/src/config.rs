@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use net_usernet::Protocol;
 
 use crate::addresses::Reservation;
@@ -146,6 +146,12 @@ pub struct NetworkConfig {
     pub mode: NetworkMode,
     /// The addresses of the network; the gateway has the first.
     pub subnet: Ipv4Network,
+    /// Whether the network has IPv6, where this program is its router.
+    pub ipv6: bool,
+    /// The IPv6 prefix, a /64, for which guests are told to send through the gateway whatever the
+    /// host's routes are. Absent, a unique local one is derived from the name and the subnet, and the
+    /// gateway advertises itself as a router only while the host has a default route for IPv6.
+    pub subnet6: Option<Ipv6Network>,
     /// The gateway's hardware address; derived from the subnet when absent.
     pub mac: Option<[u8; 6]>,
     /// Largest IP packet, in bytes: 576 to 65,520.
@@ -196,6 +202,8 @@ impl Default for NetworkConfig {
             name: "default".to_owned(),
             mode: NetworkMode::Nat,
             subnet: default_subnet(),
+            ipv6: true,
+            subnet6: None,
             mac: None,
             mtu: 1500,
             dns: Vec::new(),
@@ -215,6 +223,18 @@ impl Default for NetworkConfig {
             reservations: Vec::new(),
             state_dir: None,
         }
+    }
+}
+
+impl NetworkConfig {
+    /// Whether the kernel carries the frames of this network, and the host is its router.
+    pub(crate) fn is_in_kernel(&self) -> bool {
+        self.mode != NetworkMode::Nat || self.engine == Engine::Kernel
+    }
+
+    /// Whether the network's addresses are its own: in bridge mode they are the outside's.
+    pub(crate) fn has_addresses(&self) -> bool {
+        self.mode != NetworkMode::Bridge
     }
 }
 

@@ -11,11 +11,23 @@ use net_usernet::PublishError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagerError {
-    /// The mode needs privileges that the process lacks, or a back end that is not there.
-    #[error(
-        "mode `{0}` needs the privileged back end, which this release does not have yet; use `nat`"
-    )]
-    NeedsPrivileges(crate::NetworkMode),
+    /// A mode or an engine that this process cannot have here.
+    #[error("{what} cannot be had: {why}")]
+    CannotHave {
+        /// What was asked for.
+        what: String,
+        /// What stands against it.
+        why: String,
+    },
+    /// A network of this name is there.
+    #[error("there is a network {0} already")]
+    NameTaken(String),
+    /// No network of this name is there.
+    #[error("there is no network {0}")]
+    NoNetwork(String),
+    /// The network is not in the kernel, where the interface would have to be.
+    #[error("only a network in the kernel has interfaces for others: engine kernel, or mode bridge or host-only")]
+    NotInKernel,
     /// Not one of the modes.
     #[error("unknown mode `{0}`: expected nat, bridge or host-only")]
     UnknownMode(String),

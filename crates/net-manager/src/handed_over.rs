@@ -10,14 +10,14 @@ use net_backend_socket::qemu_stream::QemuStreamListener;
 
 use crate::config::PublishedPort;
 use crate::error::ManagerError;
-use crate::manager::NetworkManager;
+use crate::network::Network;
 use crate::worker::{Attach, AttachOptions, AttachmentInfo, Command, Listener, PublishedAs};
 
-impl NetworkManager {
+impl Network {
     /// Attaches a listener for QEMU's `-netdev stream`; each connection is a guest.
     ///
     /// # Errors
-    /// As [`NetworkManager::attach`].
+    /// As [`Network::attach`].
     pub fn attach_qemu_stream_listener(
         &self,
         listener: QemuStreamListener,
@@ -29,7 +29,7 @@ impl NetworkManager {
     /// Attaches a listener for bess (`SOCK_SEQPACKET`).
     ///
     /// # Errors
-    /// As [`NetworkManager::attach`].
+    /// As [`Network::attach`].
     #[cfg(target_os = "linux")]
     pub fn attach_bess_listener(
         &self,
@@ -43,7 +43,7 @@ impl NetworkManager {
     /// that may bind it.
     ///
     /// # Errors
-    /// As [`NetworkManager::publish`].
+    /// As [`Network::publish`].
     pub fn publish_bound(
         &self,
         port: PublishedPort,

@@ -4,6 +4,8 @@ use std::net::{Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use ipnetwork::Ipv6Network;
+use net_gateway::eui64;
+use net_wire::MacAddr;
 
 use crate::config::{NetworkConfig, NetworkMode};
 use crate::mac::fnv1a;
@@ -27,6 +29,13 @@ impl NetworkConfig {
         // What was asked for and cannot work is refused when the network starts, with the reason.
         let derived = || (self.mtu >= MIN_MTU).then(|| unique_local(self, &machine_id()))?;
         self.subnet6.or_else(derived)
+    }
+
+    /// The address that a guest with this hardware address forms in [`Self::prefix6`], unless it
+    /// hides the one from the other (RFC 7217, RFC 8981).
+    pub fn address6(&self, mac: MacAddr) -> Option<Ipv6Network> {
+        let prefix = self.prefix6()?;
+        Ipv6Network::new(eui64(prefix.network(), mac), prefix.prefix()).ok()
     }
 }
 

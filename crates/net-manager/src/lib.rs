@@ -7,7 +7,8 @@
 //!
 //! | part | its job |
 //! |---|---|
-//! | [`NetworkManager`] | the handle: start, attach, publish, status, stop; callable from any thread |
+//! | [`Network`] | the handle on one network: start, attach, publish, status, stop; callable from any thread |
+//! | [`NetworkManager`] | networks by name, apart in their addresses |
 //! | [`NetworkConfig`], [`NetConfig`] | every setting, and the short form |
 //! | [`control`] | the socket by which a running network is asked and changed |
 //! | [`PublishedPort`] | `[ADDR:]PORT:GUESTPORT[/tcp\|/udp]` |
@@ -32,24 +33,31 @@ mod dns_io;
 mod engine;
 mod error;
 mod handed_over;
+mod ipv6;
+#[cfg(target_os = "linux")]
+mod in_kernel;
 #[cfg(target_os = "linux")]
 pub mod kernel;
 mod mac;
 mod manager;
+mod network;
 mod resolv;
 mod uplink;
 mod worker;
 
 pub use addresses::{GuestKey, Reservation};
 pub use config::{NetConfig, NetworkConfig, NetworkMode, PublishedPort};
-pub use engine::Engine;
+pub use engine::{Choice, Engine, choose, kernel_can};
 pub use error::ManagerError;
+#[cfg(target_os = "linux")]
+pub use in_kernel::KernelAttachment;
 pub use mac::mac_for;
 pub use manager::NetworkManager;
+pub use network::Network;
 pub use net_backend::NetworkBackend;
 pub use net_usernet::{Protocol, PublishError, bind_published, probe_ping_sockets};
 pub use resolv::host_resolvers;
-pub use uplink::{UplinkConfig, UplinkDevice};
+pub use uplink::{OpenUplink, UplinkConfig, UplinkDevice};
 pub use worker::{
     AttachOptions, AttachmentId, AttachmentInfo, ForwardId, PortStatistics, PublishedAs, Status,
     UplinkDrops, UplinkStatus,

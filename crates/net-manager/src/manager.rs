@@ -1,293 +1,184 @@
-//! The handle on a network: starts its worker, asks it for things, stops it.
+//! Networks by name.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::RawFd;
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mio::Waker;
-use net_backend::NetworkBackend;
-use net_backend_socket::qemu_dgram::QemuDgram;
-use net_backend_socket::qemu_stream::QemuStreamListener;
-use net_backend_socket::unixgram::Unixgram;
-
-use crate::config::{NetworkConfig, NetworkMode, PublishedPort};
+use crate::addresses::overlap;
+use crate::config::NetworkConfig;
 use crate::error::ManagerError;
-use crate::worker::{
-    Attach, AttachOptions, AttachmentId, AttachmentInfo, Command, ForwardId, Listener, PublishedAs,
-    Reply, Status, Worker,
-};
+use crate::network::Network;
 
-/// One network: made, started, asked and stopped through this handle, from any thread.
+/// Networks, each with a name and with addresses of its own.
 ///
-/// Dropping it stops the network.
+/// It is made with one network, and everything that can be asked of a [`Network`] can be asked of the
+/// manager, which means that first one. Others are made by [`NetworkManager::create`]. All stop when
+/// the manager is dropped, but for those of which somebody else still holds a handle.
 #[derive(Debug)]
 pub struct NetworkManager {
-    config: NetworkConfig,
-    running: Mutex<Option<Running>>,
-}
-
-/// What a started network holds on to.
-#[derive(Debug)]
-struct Running {
-    commands: mpsc::Sender<Command>,
-    waker: Waker,
-    thread: JoinHandle<()>,
-    published: Vec<PublishedAs>,
+    first: Arc<Network>,
+    others: Mutex<BTreeMap<String, Arc<Network>>>,
 }
 
 impl NetworkManager {
-    /// A network that is not running yet. Takes a [`crate::NetConfig`] or a [`NetworkConfig`];
-    /// [`NetworkManager::start`] says what in it cannot work.
+    /// A manager of one network, which is not running yet. Takes a [`crate::NetConfig`] or a
+    /// [`NetworkConfig`]; [`Network::start`] says what in it cannot work.
     pub fn new(config: impl Into<NetworkConfig>) -> Self {
         Self {
-            config: config.into(),
-            running: Mutex::new(None),
+            first: Arc::new(Network::new(config)),
+            others: Mutex::default(),
         }
     }
 
-    /// The settings.
-    pub fn config(&self) -> &NetworkConfig {
-        &self.config
-    }
-
-    /// Starts the network. Its configured ports are published once the first guest is attached.
+    /// One more network, which is not running yet.
     ///
     /// # Errors
-    /// [`ManagerError::NeedsPrivileges`] for a mode this build cannot have,
-    /// [`ManagerError::Config`] for settings that cannot work, [`ManagerError::AlreadyRunning`].
-    pub fn start(&self) -> Result<(), ManagerError> {
-        if self.config.mode != NetworkMode::Nat {
-            return Err(ManagerError::NeedsPrivileges(self.config.mode));
+    /// [`ManagerError::NameTaken`]; [`ManagerError::SubnetTaken`] if it has an address in common with
+    /// a network that is there, running or not. A network in bridge mode has no addresses of its own.
+    pub fn create(&self, config: impl Into<NetworkConfig>) -> Result<Arc<Network>, ManagerError> {
+        let config = config.into();
+        let mut others = self.others();
+        for network in std::iter::once(&self.first).chain(others.values()) {
+            let there = network.config();
+            if there.name == config.name {
+                return Err(ManagerError::NameTaken(config.name));
+            }
+            if there.has_addresses()
+                && config.has_addresses()
+                && overlap(there.subnet, config.subnet)
+            {
+                return Err(ManagerError::SubnetTaken {
+                    subnet: config.subnet.network(),
+                    prefix: config.subnet.prefix(),
+                    by: format!("{} of network {}", there.subnet, there.name),
+                });
+            }
         }
-        let mut running = self.lock();
-        if running.is_some() {
-            return Err(ManagerError::AlreadyRunning);
-        }
-        let (commands, receiver) = mpsc::channel();
-        let (worker, waker) = Worker::new(&self.config, receiver)?;
-        let thread = std::thread::Builder::new()
-            .name(format!("net-{}", self.config.name))
-            .spawn(move || worker.run())
-            .map_err(ManagerError::host("start the network's thread"))?;
-        *running = Some(Running {
-            commands,
-            waker,
-            thread,
-            published: Vec::new(),
-        });
-        Ok(())
+        let network = Arc::new(Network::new(config));
+        others.insert(network.config().name.clone(), Arc::clone(&network));
+        Ok(network)
     }
 
-    /// Whether the network runs.
-    pub fn is_running(&self) -> bool {
-        self.lock()
-            .as_ref()
-            .is_some_and(|running| !running.thread.is_finished())
+    /// The network of this name.
+    pub fn network(&self, name: &str) -> Option<Arc<Network>> {
+        if self.first.config().name == name {
+            return Some(Arc::clone(&self.first));
+        }
+        self.others().get(name).cloned()
     }
 
-    /// Stops the network: sockets are closed, devices detached. Stopping twice is no error.
-    pub fn stop(&self) {
-        let Some(running) = self.lock().take() else {
-            return;
+    /// Every network, the first one first, the others in alphabetical order.
+    pub fn networks(&self) -> Vec<Arc<Network>> {
+        let others = self.others();
+        let all = std::iter::once(&self.first).chain(others.values());
+        all.cloned().collect()
+    }
+
+    /// Stops a network and forgets it: its name and its addresses are free. The first one stops and
+    /// stays.
+    ///
+    /// # Errors
+    /// [`ManagerError::NoNetwork`].
+    pub fn remove(&self, name: &str) -> Result<(), ManagerError> {
+        let network = match self.first.config().name == name {
+            true => Some(Arc::clone(&self.first)),
+            false => self.others().remove(name),
         };
-        // A worker that has already ended cannot be told; joining it is all that is left.
-        let _ = running.commands.send(Command::Stop);
-        let _ = running.waker.wake();
-        if running.thread.join().is_err() {
-            log::error!("the thread of network {} panicked", self.config.name);
-        }
-    }
-
-    /// Keeps an address for a guest that configures itself; no other guest gets it.
-    ///
-    /// # Errors
-    /// [`ManagerError::PoolEmpty`], [`ManagerError::NotRunning`].
-    pub fn allocate_ip(&self) -> Result<IpAddr, ManagerError> {
-        self.ask(|reply| Command::AllocateIp { reply })
-            .map(IpAddr::V4)
-    }
-
-    /// Gives an address of [`NetworkManager::allocate_ip`] back.
-    ///
-    /// # Errors
-    /// [`ManagerError::NotRunning`].
-    pub fn release_ip(&self, ip: Ipv4Addr) -> Result<(), ManagerError> {
-        self.tell(Command::ReleaseIp { ip })
-    }
-
-    /// The gateway's address.
-    ///
-    /// # Errors
-    /// [`ManagerError::Config`] for a subnet that cannot work.
-    pub fn gateway(&self) -> Result<Ipv4Addr, ManagerError> {
-        Ok(net_gateway::Config::new(self.config.subnet)?.ip)
-    }
-
-    /// Attaches a device that is already open.
-    ///
-    /// # Errors
-    /// [`ManagerError::PoolEmpty`], [`ManagerError::Backend`], [`ManagerError::NotRunning`].
-    pub fn attach(
-        &self,
-        backend: Box<dyn NetworkBackend>,
-        options: AttachOptions,
-    ) -> Result<AttachmentInfo, ManagerError> {
-        self.attach_any(Attach::Backend(backend), options)
-    }
-
-    /// Listens on `path` for QEMU's `-netdev stream`; each connection is a guest.
-    ///
-    /// # Errors
-    /// [`ManagerError::Backend`] where the path exists, is too long or cannot be made.
-    pub fn attach_qemu_stream(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
-        let listener = Listener::QemuStream(QemuStreamListener::bind(path)?);
-        self.attach_any(Attach::Listener(listener), AttachOptions::default())
-    }
-
-    /// Binds `path` for QEMU's `-netdev dgram`.
-    ///
-    /// # Errors
-    /// As [`NetworkManager::attach_qemu_stream`].
-    pub fn attach_qemu_dgram(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
-        self.attach(Box::new(QemuDgram::bind(path)?), AttachOptions::default())
-    }
-
-    /// Binds `path` for vfkit, libkrun and Virtualization.framework.
-    ///
-    /// # Errors
-    /// As [`NetworkManager::attach_qemu_stream`].
-    pub fn attach_vfkit(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
-        self.attach(Box::new(Unixgram::bind(path)?), AttachOptions::default())
-    }
-
-    /// Listens on `path` for bess (`SOCK_SEQPACKET`).
-    ///
-    /// # Errors
-    /// As [`NetworkManager::attach_qemu_stream`].
-    #[cfg(target_os = "linux")]
-    pub fn attach_bess(&self, path: &Path) -> Result<AttachmentInfo, ManagerError> {
-        let listener = Listener::Bess(net_backend_socket::bess::BessListener::bind(path)?);
-        self.attach_any(Attach::Listener(listener), AttachOptions::default())
-    }
-
-    /// Takes the other end of the socket pair that Virtualization.framework has as its file handle,
-    /// inherited by this process under the number `fd`.
-    ///
-    /// # Errors
-    /// [`ManagerError::Backend`] if it is no datagram socket of the Unix domain.
-    pub fn attach_inherited(&self, fd: RawFd) -> Result<AttachmentInfo, ManagerError> {
-        let port = Unixgram::from_inherited(fd)?;
-        self.attach(Box::new(port), AttachOptions::default())
-    }
-
-    /// Takes an attachment away; its guests lose their link.
-    ///
-    /// # Errors
-    /// [`ManagerError::NotRunning`].
-    pub fn detach(&self, id: AttachmentId) -> Result<(), ManagerError> {
-        self.ask(|reply| Command::Detach { id, reply })
-    }
-
-    /// Publishes a port of the host.
-    ///
-    /// # Errors
-    /// [`ManagerError::Publish`] where the host refuses, [`ManagerError::NoGuest`].
-    pub fn publish(&self, port: PublishedPort) -> Result<PublishedAs, ManagerError> {
-        self.ask(|reply| Command::Publish {
-            port,
-            socket: None,
-            reply,
-        })
-    }
-
-    /// Takes a published port back; its connections live on.
-    ///
-    /// # Errors
-    /// [`ManagerError::NotRunning`].
-    pub fn unpublish(&self, id: ForwardId) -> Result<(), ManagerError> {
-        self.tell(Command::Unpublish { id })
-    }
-
-    /// The ports of [`NetworkConfig::publish`], once they are published.
-    pub fn published(&self) -> Vec<PublishedAs> {
-        self.lock()
-            .as_ref()
-            .map(|running| running.published.clone())
-            .unwrap_or_default()
-    }
-
-    /// What is attached and how much it has carried.
-    ///
-    /// # Errors
-    /// [`ManagerError::NotRunning`].
-    pub fn status(&self) -> Result<Status, ManagerError> {
-        self.ask(|reply| Command::Status { reply })
-    }
-
-    pub(crate) fn attach_any(
-        &self,
-        what: Attach,
-        options: AttachOptions,
-    ) -> Result<AttachmentInfo, ManagerError> {
-        let info = self.ask(|reply| Command::Attach {
-            what,
-            options,
-            reply,
-        })?;
-        self.publish_configured()?;
-        Ok(info)
-    }
-
-    /// Publishes the configured ports the first time there is a guest for them.
-    fn publish_configured(&self) -> Result<(), ManagerError> {
-        if self.config.publish.is_empty() || !self.published().is_empty() {
-            return Ok(());
-        }
-        let published: Result<Vec<_>, _> = self
-            .config
-            .publish
-            .iter()
-            .map(|port| self.publish(port.clone()))
-            .collect();
-        if let Some(running) = self.lock().as_mut() {
-            running.published = published?;
-        }
+        let network = network.ok_or_else(|| ManagerError::NoNetwork(name.to_owned()))?;
+        network.stop();
         Ok(())
     }
 
-    /// Sends a command and waits for its answer.
-    pub(crate) fn ask<T>(
-        &self,
-        command: impl FnOnce(Reply<T>) -> Command,
-    ) -> Result<T, ManagerError> {
-        let (reply, answer) = mpsc::sync_channel(1);
-        self.tell(command(reply))?;
-        answer.recv().map_err(|_| ManagerError::NotRunning)?
+    /// Stops every network.
+    pub fn stop_all(&self) {
+        for network in self.networks() {
+            network.stop();
+        }
     }
 
-    pub(crate) fn tell(&self, command: Command) -> Result<(), ManagerError> {
-        let running = self.lock();
-        let running = running.as_ref().ok_or(ManagerError::NotRunning)?;
-        running
-            .commands
-            .send(command)
-            .map_err(|_| ManagerError::NotRunning)?;
-        running
-            .waker
-            .wake()
-            .map_err(ManagerError::host("wake the network's thread"))
-    }
-
-    /// The lock guards a few pointers; a panic while it is held cannot leave them half made.
-    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The lock guards a map of handles: a panic while it is held cannot leave it half made.
+    fn others(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Network>>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for NetworkManager {
-    fn drop(&mut self) {
-        self.stop();
+impl Deref for NetworkManager {
+    type Target = Network;
+
+    fn deref(&self) -> &Network {
+        &self.first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::NetworkMode;
+
+    fn config(name: &str, subnet: &str) -> NetworkConfig {
+        NetworkConfig {
+            name: name.to_owned(),
+            subnet: subnet.parse().unwrap(),
+            ..NetworkConfig::default()
+        }
+    }
+
+    #[test]
+    fn several_networks_run_at_once() {
+        let manager = NetworkManager::new(config("blue", "10.1.0.0/24"));
+        let red = manager.create(config("red", "10.2.0.0/24")).unwrap();
+        manager.start().unwrap();
+        red.start().unwrap();
+        assert_eq!(manager.allocate_ip().unwrap().to_string(), "10.1.0.2");
+        assert_eq!(red.allocate_ip().unwrap().to_string(), "10.2.0.2");
+        let names: Vec<_> = manager
+            .networks()
+            .iter()
+            .map(|it| it.config().name.clone())
+            .collect();
+        assert_eq!(names, ["blue", "red"]);
+        manager.network("red").unwrap().stop();
+        assert!(manager.is_running() && !red.is_running());
+        red.start().unwrap();
+        manager.remove("red").unwrap();
+        assert!(!red.is_running());
+        assert!(manager.network("red").is_none());
+        assert!(matches!(
+            manager.remove("red"),
+            Err(ManagerError::NoNetwork(_))
+        ));
+        manager.remove("blue").unwrap();
+        assert!(!manager.is_running() && manager.network("blue").is_some());
+    }
+
+    #[test]
+    fn names_and_addresses_are_had_once() {
+        let manager = NetworkManager::new(config("blue", "10.1.0.0/24"));
+        let taken = manager.create(config("blue", "10.2.0.0/24"));
+        assert!(matches!(taken, Err(ManagerError::NameTaken(_))));
+        for subnet in ["10.1.0.0/24", "10.0.0.0/8", "10.1.0.128/25"] {
+            let error = manager.create(config("red", subnet)).unwrap_err();
+            assert!(error.to_string().contains("network blue"), "{error}");
+        }
+        manager.create(config("red", "10.1.1.0/24")).unwrap();
+        let error = manager.create(config("green", "10.1.1.0/25")).unwrap_err();
+        assert!(error.to_string().contains("network red"), "{error}");
+        manager.remove("red").unwrap();
+        manager.create(config("green", "10.1.1.0/25")).unwrap();
+        let bridged = NetworkConfig {
+            mode: NetworkMode::Bridge,
+            ..config("wire", "10.1.0.0/24")
+        };
+        manager.create(bridged).unwrap();
+    }
+
+    #[test]
+    fn all_stop_with_the_manager() {
+        let manager = NetworkManager::new(config("blue", "10.1.0.0/24"));
+        let red = manager.create(config("red", "10.2.0.0/24")).unwrap();
+        manager.start().unwrap();
+        red.start().unwrap();
+        manager.stop_all();
+        assert!(!manager.is_running() && !red.is_running());
     }
 }

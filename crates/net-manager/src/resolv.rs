@@ -27,7 +27,7 @@ pub(crate) struct Resolvers {
 }
 
 /// The host's resolvers at this moment, in order of preference; 127.0.0.1 where the host names none,
-/// as the C library has it. For [`crate::NetworkManager::set_resolvers`], where the process that
+/// as the C library has it. For [`crate::Network::set_resolvers`], where the process that
 /// serves the network cannot read files.
 pub fn host_resolvers() -> Vec<SocketAddr> {
     Resolvers::host().servers

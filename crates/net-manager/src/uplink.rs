@@ -1,6 +1,8 @@
 //! The way out of a network with the fast engine: an interface, and the address it has outside.
 
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use ipnetwork::Ipv4Network;
 
@@ -14,6 +16,17 @@ pub enum UplinkDevice {
     /// An Ethernet interface that exists and is up, shared with the host: a packet socket sends and
     /// receives beside the kernel, under a hardware address of its own.
     Interface(String),
+}
+
+impl UplinkDevice {
+    /// Opens it, for [`UplinkConfig::opened`] of a network in this process or another one.
+    ///
+    /// # Errors
+    /// [`ManagerError::Uplink`] with the reason: no such interface, it is down, a lack of
+    /// privileges (CAP_NET_ADMIN for a TAP device, CAP_NET_RAW else), or a system other than Linux.
+    pub fn open(&self) -> Result<OpenUplink, ManagerError> {
+        crate::worker::open_uplink(self)
+    }
 }
 
 impl std::fmt::Display for UplinkDevice {
@@ -43,8 +56,35 @@ impl std::str::FromStr for UplinkDevice {
     }
 }
 
+/// An interface that is open: by a process that may do that, for one that may not.
+#[derive(Debug, Clone)]
+pub struct OpenUplink {
+    pub(crate) fd: Arc<OwnedFd>,
+    pub(crate) mtu: u16,
+}
+
+impl OpenUplink {
+    /// Takes the descriptor and the largest packet of [`UplinkDevice::open`] in another process.
+    pub fn new(fd: OwnedFd, mtu: u16) -> Self {
+        Self {
+            fd: Arc::new(fd),
+            mtu,
+        }
+    }
+
+    /// The descriptor, to be passed on.
+    pub fn fd(&self) -> &Arc<OwnedFd> {
+        &self.fd
+    }
+
+    /// Largest IP packet of its link, in bytes.
+    pub fn mtu(&self) -> u16 {
+        self.mtu
+    }
+}
+
 /// The way out of a network with [`crate::Engine::Fast`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct UplinkConfig {
     /// The interface.
@@ -56,6 +96,9 @@ pub struct UplinkConfig {
     pub via: Option<Ipv4Addr>,
     /// The hardware address outside; derived from [`Self::outside`] when absent.
     pub mac: Option<[u8; 6]>,
+    /// [`Self::device`], where it is open already. Should it go, it is opened anew, if this process
+    /// may.
+    pub opened: Option<OpenUplink>,
 }
 
 impl UplinkConfig {
@@ -66,6 +109,7 @@ impl UplinkConfig {
             outside,
             via,
             mac: None,
+            opened: None,
         }
     }
 

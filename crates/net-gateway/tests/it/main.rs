@@ -5,3 +5,4 @@ mod guard;
 mod ipv4;
 mod ipv6;
 mod smoltcp_guest;
+mod trunk;

@@ -235,6 +235,8 @@ impl World {
 }
 
 impl System for Fake {
+    fn hold(&self, _lock: Arc<std::os::fd::OwnedFd>) {}
+
     fn boot(&self) -> Result<String> {
         self.look(|kernel| kernel.boot.to_string())
     }
@@ -319,8 +321,11 @@ impl System for Fake {
         })
     }
 
-    fn filter_vlans(&self, bridge: &str) -> Result<()> {
+    fn filter_vlans(&self, bridge: &str, ours: bool) -> Result<()> {
         self.change(|world| {
+            if !ours && !world.vlans.iter().any(|it| it == bridge) {
+                return Err(refused(95));
+            }
             world.interface(bridge)?;
             world.vlans.push(bridge.to_owned());
             Ok(())

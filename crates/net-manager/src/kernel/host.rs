@@ -1,12 +1,12 @@
 //! The kernel, by rtnetlink, nftables and `/proc/sys`.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::fs;
-use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use net_backend_linux::LinuxError;
@@ -14,18 +14,25 @@ use net_backend_linux::netlink::{
     Address, BridgeOptions, Link, Netlink, PortOptions, Route, VethEnd,
 };
 use net_backend_linux::nftables::{Nft, Table};
+use net_backend_linux::sysctl::Sysctls;
 use net_backend_linux::tap::{TapSpec, create_persistent};
 use net_wire::MacAddr;
 use rustix::io::Errno;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
 
 use super::system::{FarEnd, NewMacvtap, NewTap, Result, Seen, System};
+use crate::config::NetworkMode;
+
+/// Where TAP devices come from.
+const TUN: &str = "/dev/net/tun";
 
 /// The network namespace of the thread that made it.
 pub(super) struct Host {
     netlink: Netlink,
     /// Found when it is first needed: a network that only carries frames has no rules.
     nft: OnceCell<Nft>,
+    lock: RefCell<Option<Arc<OwnedFd>>>,
+    sysctls: Sysctls,
 }
 
 impl Host {
@@ -33,15 +40,23 @@ impl Host {
         Ok(Self {
             netlink: Netlink::new()?,
             nft: OnceCell::new(),
+            lock: RefCell::default(),
+            sysctls: Sysctls::default(),
         })
     }
 
-    fn nft(&self) -> Result<&Nft> {
-        if let Some(nft) = self.nft.get() {
-            return Ok(nft);
-        }
-        let nft = Nft::probe()?;
-        Ok(self.nft.get_or_init(|| nft))
+    fn nft(&self) -> Result<Nft> {
+        let nft = match self.nft.get() {
+            Some(nft) => nft.clone(),
+            None => {
+                let nft = Nft::probe()?;
+                self.nft.get_or_init(|| nft).clone()
+            }
+        };
+        Ok(match &*self.lock.borrow() {
+            Some(lock) => nft.holding(Arc::clone(lock)),
+            None => nft,
+        })
     }
 
     fn index(&self, name: &str) -> Result<u32> {
@@ -50,6 +65,10 @@ impl Host {
 }
 
 impl System for Host {
+    fn hold(&self, lock: Arc<OwnedFd>) {
+        *self.lock.borrow_mut() = Some(lock);
+    }
+
     fn boot(&self) -> Result<String> {
         let path = "/proc/sys/kernel/random/boot_id";
         let id = fs::read_to_string(path).map_err(|err| LinuxError::host("read boot_id", &err))?;
@@ -170,8 +189,14 @@ impl System for Host {
         self.netlink.set_port(self.index(name)?, options)
     }
 
-    fn filter_vlans(&self, bridge: &str) -> Result<()> {
-        self.netlink.filters_vlans(self.index(bridge)?).map(|_| ())
+    fn filter_vlans(&self, bridge: &str, ours: bool) -> Result<()> {
+        match self.netlink.filters_vlans(self.index(bridge)?)? {
+            true => Ok(()),
+            false if ours => self.netlink.filter_vlans(bridge),
+            false => Err(LinuxError::Invalid(format!(
+                "{bridge} does not keep VLANs apart: ip link set {bridge} type bridge vlan_filtering 1"
+            ))),
+        }
     }
 
     fn delete(&self, name: &str) -> Result<()> {
@@ -222,16 +247,15 @@ impl System for Host {
     }
 
     fn setting(&self, path: &str) -> Result<Option<String>> {
-        match fs::read_to_string(format!("/proc/sys/{path}")) {
-            Ok(value) => Ok(Some(value.trim_end().to_owned())),
-            Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
-            Err(err) => Err(LinuxError::host(format!("read {path}"), &err)),
+        match self.sysctls.read(&path.parse()?) {
+            Ok(value) => Ok(Some(value)),
+            Err(err) if err.errno() == Some(Errno::NOENT.raw_os_error()) => Ok(None),
+            Err(err) => Err(err),
         }
     }
 
     fn set_setting(&self, path: &str, value: &str) -> Result<()> {
-        fs::write(format!("/proc/sys/{path}"), value)
-            .map_err(|err| LinuxError::host(format!("set {path} to {value}"), &err))
+        self.sysctls.write(&path.parse()?, value)
     }
 }
 
@@ -242,6 +266,20 @@ impl Host {
         route.interface = self.index(name)?;
         Ok(route)
     }
+}
+
+/// Whether this process can have a network of this mode in the kernel; if not, why.
+pub(crate) fn can(mode: NetworkMode) -> std::result::Result<(), String> {
+    let own = capabilities(None).map_err(|err| format!("its capabilities are not known: {err}"))?;
+    if !own.effective.contains(CapabilitySet::NET_ADMIN) {
+        return Err("it needs CAP_NET_ADMIN: run as root".to_owned());
+    }
+    let tun = fs::OpenOptions::new().read(true).write(true).open(TUN);
+    tun.map_err(|err| format!("{TUN}: {err}"))?;
+    if mode != NetworkMode::Bridge {
+        Nft::probe().map_err(|err| err.to_string())?;
+    }
+    Ok(())
 }
 
 fn seen(link: Link, bridge: Option<String>) -> Seen {

@@ -47,4 +47,5 @@ pub use ops::{
 pub use state::{Held, StateDir};
 pub use undo::Recovered;
 
-pub(crate) use plan::overlap;
+pub(crate) use host::can;
+pub(crate) use plan::router_mac;

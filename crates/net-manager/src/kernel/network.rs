@@ -67,6 +67,7 @@ impl KernelNetwork {
     ) -> Result<Self, ManagerError> {
         let plan = Plan::new(config)?;
         let held = state.hold(&plan.network)?;
+        system.hold(held.lock());
         undo::clean(&*system, state, &held, &plan.network)?;
         let header = Header::new(&plan.network, system.boot()?, system.namespace()?);
         let journal = Journal::begin(held.journal(), header)?;
@@ -151,9 +152,9 @@ impl KernelNetwork {
         let isolated = plan.isolated && plan.address.is_none();
         inner.join(plan, &plan.service, None, isolated)?;
         // Before the first packet could be forwarded, the rules stand.
-        if let Some(rules) = plan.rules() {
+        if plan.address.is_some() {
             inner.journal.note(Act::Rules {})?;
-            inner.system.apply_rules(&rules)?;
+            inner.apply(plan)?;
         }
         if plan.mode == NetworkMode::Nat {
             inner.enable_forwarding(plan)?;
@@ -270,7 +271,11 @@ impl KernelOps for KernelNetwork {
         if !attached || infrastructure.iter().any(|name| *name == interface) {
             return Err(ManagerError::NotAttached(interface.to_owned()));
         }
-        inner.unlink(&plan.network, interface)
+        inner.unlink(&plan.network, interface)?;
+        if plan.isolated {
+            inner.apply(plan)?;
+        }
+        Ok(())
     }
 
     fn forward(&self, forward: &KernelForward) -> Result<SocketAddr, ManagerError> {
@@ -350,8 +355,15 @@ impl Inner {
         vlan: Option<u16>,
         isolated: bool,
     ) -> Result<(), ManagerError> {
-        if vlan.is_some() && plan.owns_bridge {
-            self.system.filter_vlans(&plan.bridge)?;
+        if let Some(vlan) = vlan {
+            self.system.filter_vlans(&plan.bridge, plan.owns_bridge)?;
+            if let Some(uplink) = &plan.take_over {
+                let options = PortOptions {
+                    tagged: vec![vlan],
+                    ..PortOptions::default()
+                };
+                self.system.set_port(uplink, &options)?;
+            }
         }
         self.system.set_bridge(interface, Some(&plan.bridge))?;
         if isolated || vlan.is_some() {
@@ -361,6 +373,10 @@ impl Inner {
                 ..PortOptions::default()
             };
             self.system.set_port(interface, &options)?;
+        }
+        if plan.isolated && interface != plan.service {
+            // Before its first frame it is among those that are kept apart.
+            self.apply(plan)?;
         }
         Ok(self.system.set_up(interface, true)?)
     }
@@ -414,7 +430,14 @@ impl Inner {
     }
 
     fn apply(&mut self, plan: &Plan) -> Result<(), ManagerError> {
-        let Some(mut rules) = plan.rules() else {
+        let acts = self.journal.acts().iter();
+        let guests = acts.filter_map(|act| match act {
+            Act::Link { name, .. } if *name != plan.bridge && *name != plan.service => {
+                Some(name.clone())
+            }
+            _ => None,
+        });
+        let Some(mut rules) = plan.rules(guests.collect()) else {
             return Ok(());
         };
         rules.forwards = self.forwards.values().map(|it| it.forward.into()).collect();

@@ -1,13 +1,12 @@
 //! What a network is to be in the kernel, worked out and checked before anything is made.
 
-use std::net::Ipv4Addr;
-
 use ipnetwork::{IpNetwork, Ipv4Network};
 use net_backend_linux::nftables::{Isolation, Reach, Table};
 use net_wire::MacAddr;
 
 use super::names;
 use super::system::System;
+use crate::addresses::overlap;
 use crate::config::{NetworkConfig, NetworkMode};
 use crate::error::ManagerError;
 
@@ -59,7 +58,6 @@ impl Plan {
         let address = Ipv4Network::new(router, config.subnet.prefix())
             .map_err(|_| net_gateway::ConfigError::SubnetTooSmall(config.subnet))?;
         let gateway_mac = config.mac.map_or(gateway.mac, MacAddr);
-        let [_, _, rest @ ..] = gateway.mac.0;
         Ok(Self {
             network: config.name.clone(),
             mode: config.mode,
@@ -68,8 +66,7 @@ impl Plan {
                 Some(name) => name.clone(),
                 None => names::bridge(&config.name),
             },
-            // The same for the same network, as the gateway's is, and another than the gateway's.
-            bridge_mac: MacAddr([0x02, 0xac, rest[0], rest[1], rest[2], rest[3]]),
+            bridge_mac: bridge_mac(config.subnet),
             gateway_mac,
             address: (!bridged).then_some(address),
             service: names::service(&config.name),
@@ -118,8 +115,9 @@ impl Plan {
         Ok(())
     }
 
-    /// The rules, without the ports that are published; none for a network that needs none.
-    pub(super) fn rules(&self) -> Option<Table> {
+    /// The rules, without the ports that are published; none for a network that needs none. `guests`
+    /// are the ports with a guest each.
+    pub(super) fn rules(&self, guests: Vec<String>) -> Option<Table> {
         // In bridge mode the ports of the guests are isolated, and the way out is not: no rule
         // could tell that from a guest.
         self.address.map(|address| Table {
@@ -132,6 +130,7 @@ impl Plan {
             },
             subnet4: Ipv4Network::new(address.network(), address.prefix()).ok(),
             isolation: self.isolated.then(|| Isolation {
+                ports: guests,
                 gateway: Some((self.service.clone(), self.gateway_mac)),
             }),
             ..Table::default()
@@ -139,12 +138,14 @@ impl Plan {
     }
 }
 
-/// Whether two networks have an address in common.
-pub(crate) fn overlap(a: Ipv4Network, b: Ipv4Network) -> bool {
-    a.contains(b.network()) || b.contains(a.network())
+/// The hardware address of a bridge of our own: the same for the same network, as the gateway's is,
+/// so that what guests remember of either outlives a restart.
+fn bridge_mac(subnet: Ipv4Network) -> MacAddr {
+    let [a, b, c, d] = subnet.network().octets();
+    MacAddr([0x02, 0xad, a, b, c, d])
 }
 
-/// The gateway's own address on a network whose router is the host: the one behind the router's.
-pub(crate) fn second_address(first: Ipv4Addr) -> Ipv4Addr {
-    Ipv4Addr::from_bits(first.to_bits().saturating_add(1))
+/// The hardware address of the host on the network, where it is the router.
+pub(crate) fn router_mac(config: &NetworkConfig) -> Option<MacAddr> {
+    (config.mode != NetworkMode::Bridge).then(|| bridge_mac(config.subnet))
 }

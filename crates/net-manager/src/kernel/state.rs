@@ -13,8 +13,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::names;
 use crate::config::NetworkConfig;
@@ -24,6 +27,9 @@ use crate::error::ManagerError;
 const LOCK: &str = "lock";
 /// The file in which it writes down what it makes.
 const JOURNAL: &str = "journal";
+/// How long what a dead process has begun may take to end, and how often that is looked at.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(2);
 /// The lock over what all networks share.
 const SHARED_LOCK: &str = ".lock";
 
@@ -37,8 +43,7 @@ pub struct StateDir {
 #[derive(Debug)]
 pub struct Held {
     directory: PathBuf,
-    /// Its lock ends when it is closed.
-    _lock: File,
+    lock: Arc<OwnedFd>,
 }
 
 /// What is shared by all networks, held until this is dropped.
@@ -111,6 +116,7 @@ impl StateDir {
         names::check_network(name)?;
         let directory = self.network(name);
         let path = directory.join(LOCK);
+        let patience = Instant::now() + PATIENCE;
         loop {
             make_directory(&self.root)?;
             make_directory(&directory)?;
@@ -126,9 +132,14 @@ impl StateDir {
                     let mut pid = String::new();
                     // Whoever has just locked it may not have written its number yet.
                     let _ = lock.read_to_string(&mut pid);
+                    let pid = pid.trim().parse().ok();
+                    if pid.is_some_and(is_dead) && Instant::now() < patience {
+                        std::thread::sleep(PAUSE);
+                        continue;
+                    }
                     return Err(ManagerError::InUse {
                         network: name.to_owned(),
-                        pid: pid.trim().parse().ok(),
+                        pid,
                     });
                 }
                 Err(TryLockError::Error(err)) => return Err(state_error(&path)(err)),
@@ -143,7 +154,7 @@ impl StateDir {
                 .map_err(state_error(&path))?;
             return Ok(Held {
                 directory,
-                _lock: lock,
+                lock: Arc::new(lock.into()),
             });
         }
     }
@@ -164,6 +175,11 @@ impl StateDir {
 }
 
 impl Held {
+    /// The lock, for what works on the network's behalf and may outlive this process.
+    pub(super) fn lock(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.lock)
+    }
+
     /// Where the journal is.
     pub(super) fn journal(&self) -> PathBuf {
         self.directory.join(JOURNAL)
@@ -182,6 +198,16 @@ impl Held {
 pub(super) fn state_error(path: &Path) -> impl FnOnce(io::Error) -> ManagerError {
     let path = path.to_owned();
     move |source| ManagerError::State { path, source }
+}
+
+/// Whether a process has ended; one that is only waiting to be waited for has.
+fn is_dead(pid: u32) -> bool {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
+    // The name, in parentheses, may have anything in it.
+    let after_name = text.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    after_name.is_some_and(|rest| rest.starts_with(['Z', 'X']))
 }
 
 fn make_directory(path: &Path) -> Result<(), ManagerError> {

@@ -4,6 +4,9 @@
 //! named, not numbered: a name is what the journal has, and what is checked before anything is
 //! taken away.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
 use ipnetwork::{IpNetwork, Ipv4Network};
 use net_backend_linux::LinuxError;
 use net_backend_linux::netlink::{Address, PortOptions, Route};
@@ -60,6 +63,10 @@ pub(super) struct NewMacvtap {
 
 /// The kernel.
 pub(super) trait System: Send {
+    /// What runs on the system's behalf holds this lock too, so that it is free only when all that
+    /// was begun has ended.
+    fn hold(&self, lock: Arc<OwnedFd>);
+
     /// The boot of this machine.
     fn boot(&self) -> Result<String>;
     /// The network namespace.
@@ -79,8 +86,8 @@ pub(super) trait System: Send {
     /// Makes an interface a port of a bridge, or of none.
     fn set_bridge(&self, name: &str, bridge: Option<&str>) -> Result<()>;
     fn set_port(&self, name: &str, options: &PortOptions) -> Result<()>;
-    /// Lets a bridge keep VLANs apart.
-    fn filter_vlans(&self, bridge: &str) -> Result<()>;
+    /// Lets a bridge keep VLANs apart, if it is `ours`; else it has to do so already.
+    fn filter_vlans(&self, bridge: &str, ours: bool) -> Result<()>;
     fn delete(&self, name: &str) -> Result<()>;
 
     fn addresses(&self, name: &str) -> Result<Vec<Address>>;

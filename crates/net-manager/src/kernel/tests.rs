@@ -429,6 +429,8 @@ fn attachments_are_checked() {
     network.attach(&tap("tap1")).unwrap();
     assert!(fake.world().port("tap1").unwrap().isolated);
     assert!(!fake.world().port("as-blue").unwrap().isolated);
+    let kept_apart = |fake: &Fake| fake.world().rules["blue"].isolation.clone().unwrap().ports;
+    assert_eq!(kept_apart(&fake), ["tap1"]);
     let vlan = |vlan| {
         KernelAttach::Tap(TapPort {
             name: "tap2".to_owned(),

@@ -130,6 +130,7 @@ pub(super) fn recover(
                 continue;
             }
         };
+        system.hold(held.lock());
         match clean(system, state, &held, &network) {
             Ok(recovered) => {
                 held.remove();

@@ -1,6 +1,6 @@
 //! Attachments: devices and listeners that come and go, and the ports made of them.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -9,9 +9,13 @@ use mio::unix::SourceFd;
 use net_backend::{BackendError, NetworkBackend};
 
 use super::command::{Attach, AttachOptions, AttachmentId, AttachmentInfo};
+#[cfg(target_os = "linux")]
+use super::data_path::Trunk;
 use super::listener::{Listener, ListenerId};
 use super::ports::PortId;
 use super::{Worker, token};
+#[cfg(target_os = "linux")]
+use crate::config::NetworkConfig;
 use crate::error::ManagerError;
 
 /// Connections one listener may have at a time.
@@ -21,10 +25,20 @@ const CONNECTIONS_PER_LISTENER: usize = 64;
 pub(super) struct Attachment {
     pub(super) name: String,
     pub(super) address: Ipv4Addr,
+    pub(super) address6: Option<Ipv6Addr>,
     mac: Option<[u8; 6]>,
     listener: Option<ListenerId>,
     /// The port that has the attachment's address.
     pub(super) port: Option<PortId>,
+    /// Its guest is behind the trunk.
+    on_trunk: bool,
+}
+
+impl Attachment {
+    /// Whether there is a guest, as far as can be known.
+    pub(super) fn is_connected(&self) -> bool {
+        self.on_trunk || self.port.is_some()
+    }
 }
 
 /// A listener and whose it is.
@@ -41,30 +55,39 @@ impl Worker {
         options: AttachOptions,
         now: Duration,
     ) -> Result<AttachmentInfo, ManagerError> {
-        let AttachOptions { name, mac, address } = options;
-        let subnet = self.core.gateway.config().subnet;
-        let address = address
-            .or_else(|| self.core.gateway.allocate_ip())
-            .ok_or(ManagerError::PoolEmpty(subnet))?;
+        let on_trunk = matches!(what, Attach::Trunk);
+        let address = self.addresses.seat(&options, &mut self.core.gateway)?;
+        let AttachOptions {
+            name,
+            mac,
+            address6,
+            ..
+        } = options;
         let key = self.attachments.vacant_key();
         let name = name.unwrap_or_else(|| format!("guest{}", key + 1));
-        self.attachments.insert(Attachment {
+        let attachment = self.attachments.insert(Attachment {
             name: name.clone(),
             address,
+            address6,
             mac,
             listener: None,
             port: None,
+            on_trunk,
         });
         let result = match what {
             Attach::Backend(backend) => self.add_port(backend, key, None, now).map(|_| ()),
             Attach::Listener(listener) => self.listen(listener, key),
+            Attach::Trunk => {
+                self.core.gateway.name_guest(&name, address);
+                Ok(())
+            }
         };
         if let Err(err) = result {
-            self.attachments.remove(key);
-            self.core.gateway.release_ip(address);
+            self.attachments.remove(attachment);
+            self.addresses.unseat(address, &mut self.core.gateway);
             return Err(err.into());
         }
-        let connected = self.attachments[key].port.is_some();
+        let connected = self.attachments[attachment].is_connected();
         Ok(AttachmentInfo {
             id: AttachmentId(key),
             name,
@@ -96,7 +119,44 @@ impl Worker {
                 .registry()
                 .deregister(&mut SourceFd(&listening.listener.source().as_raw_fd()));
         }
-        self.core.gateway.release_ip(attachment.address);
+        if attachment.on_trunk {
+            self.core.gateway.forget_guest(attachment.address);
+        }
+        self.addresses
+            .unseat(attachment.address, &mut self.core.gateway);
+    }
+
+    /// The address of an attachment's guest: its own, once it is known who sits there and that has
+    /// another reserved.
+    pub(super) fn address_of(&self, attachment: &Attachment) -> Ipv4Addr {
+        let seat = attachment
+            .port
+            .and_then(|port| self.core.gateway.seat(port));
+        seat.unwrap_or(attachment.address)
+    }
+
+    /// Takes the port of a bridge of the host, with the host and its guests behind it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn attach_trunk(
+        &mut self,
+        config: &NetworkConfig,
+        service: Box<dyn NetworkBackend>,
+    ) -> Result<(), ManagerError> {
+        let name = "bridge".to_owned();
+        let id = self
+            .core
+            .ports
+            .add(service, name, None, self.poll.registry())?;
+        self.core
+            .switch
+            .add_port(id, net_switch::PortConfig::default().uplink(true));
+        self.core.gateway.trunk_opened(id);
+        self.core.trunk = Some(Trunk {
+            port: id,
+            router: crate::kernel::router_mac(config),
+        });
+        self.want_read(id);
+        Ok(())
     }
 
     fn listen(&mut self, listener: Listener, attachment: usize) -> Result<(), BackendError> {
@@ -190,15 +250,19 @@ impl Worker {
             self.core
                 .ports
                 .add(backend, owner.name.clone(), listener, self.poll.registry())?;
+        let isolated = self.core.isolated;
         self.core
             .switch
-            .add_port(id, net_switch::PortConfig::default());
+            .add_port(id, net_switch::PortConfig::default().isolated(isolated));
         if owner.port.is_none() {
             owner.port = Some(id);
             let mac = owner.mac.map(net_wire::MacAddr);
             self.core
                 .gateway
                 .port_opened(id, owner.address, &owner.name, mac, now);
+            if let (Some(address6), Some(mac)) = (owner.address6, mac) {
+                self.core.gateway.assign6(id, address6, mac, now);
+            }
         }
         if let Some(listening) = listener.and_then(|listener| self.listeners.get_mut(listener)) {
             listening.connections += 1;

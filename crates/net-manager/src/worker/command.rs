@@ -1,6 +1,6 @@
 //! What the worker can be asked, and how it answers.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -8,8 +8,10 @@ use std::time::Duration;
 use net_backend::NetworkBackend;
 use net_usernet::Forward;
 
+use super::attach::Attachment;
 use super::{Listener, PortStatistics, UplinkStatus, Worker};
 use crate::config::PublishedPort;
+use crate::engine::Engine;
 use crate::error::ManagerError;
 
 /// What can be attached: both are bound or opened by the caller, so that errors are the caller's.
@@ -18,6 +20,8 @@ pub(crate) enum Attach {
     Backend(Box<dyn NetworkBackend>),
     /// A socket on which devices arrive.
     Listener(Listener),
+    /// A guest behind the bridge of a network in the kernel.
+    Trunk,
 }
 
 /// What is known about a guest before it says anything.
@@ -27,9 +31,12 @@ pub struct AttachOptions {
     pub name: Option<String>,
     /// Its hardware address: with it, the guest has its address from the start, DHCP or not.
     pub mac: Option<[u8; 6]>,
-    /// Its address, one that [`crate::NetworkManager::allocate_ip`] gave; the lowest free one where
+    /// Its address, one that [`crate::Network::allocate_ip`] gave; the lowest free one where
     /// absent.
     pub address: Option<Ipv4Addr>,
+    /// The IPv6 address that it is sure to have, in the network's prefix: its names and its ports
+    /// published over IPv6 lead there.
+    pub address6: Option<Ipv6Addr>,
 }
 
 /// Names an attachment of a running network.
@@ -107,6 +114,10 @@ pub struct PublishedAs {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Status {
+    /// Who carries the packets.
+    pub engine: Engine,
+    /// Why it is that one.
+    pub why: String,
     /// Every attachment.
     pub attachments: Vec<AttachmentInfo>,
     /// Every connected port by name, with its counters.
@@ -133,11 +144,11 @@ impl Worker {
                     let _ = reply.send(Ok(()));
                 }
                 Ok(Command::AllocateIp { reply }) => {
-                    let subnet = self.core.gateway.config().subnet;
-                    let ip = self.core.gateway.allocate_ip();
-                    let _ = reply.send(ip.ok_or(ManagerError::PoolEmpty(subnet)));
+                    let _ = reply.send(self.addresses.allocate(&mut self.core.gateway));
                 }
-                Ok(Command::ReleaseIp { ip }) => self.core.gateway.release_ip(ip),
+                Ok(Command::ReleaseIp { ip }) => {
+                    self.addresses.release(ip, &mut self.core.gateway);
+                }
                 Ok(Command::Publish {
                     port,
                     socket,
@@ -166,16 +177,26 @@ impl Worker {
         if !self.core.has_gateway {
             return Err(ManagerError::NoGateway(port.bind.port()));
         }
-        let first = self
+        let wanted = |attachment: &Attachment| match port.guest {
+            Some(address) => self.address_of(attachment) == address,
+            None => true,
+        };
+        let attachment = self
             .attachments
             .iter()
-            .next()
-            .map(|(_, attachment)| attachment.address);
-        let guest = port
+            .map(|(_, attachment)| attachment)
+            .find(|attachment| wanted(attachment));
+        let address = port
             .guest
-            .or(first)
+            .or(attachment.map(|attachment| self.address_of(attachment)))
             .ok_or(ManagerError::NoGuest(port.bind.port()))?;
-        let guest = (guest, port.guest_port).into();
+        // Of one family with the client, the guest sees its address. Where no IPv6 address of the
+        // guest is known, the client appears as the gateway.
+        let address6 = attachment
+            .filter(|_| port.bind.is_ipv6())
+            .and_then(|attachment| self.address6(attachment));
+        let ip = address6.map_or(IpAddr::V4(address), IpAddr::V6);
+        let guest = (ip, port.guest_port).into();
         let (id, address) = self.core.uplink.publish(
             Forward {
                 protocol: port.protocol,
@@ -187,16 +208,26 @@ impl Worker {
         Ok(PublishedAs { id, address, guest })
     }
 
+    /// The IPv6 address that an attachment's guest is known to keep.
+    fn address6(&self, attachment: &Attachment) -> Option<Ipv6Addr> {
+        let seen = attachment
+            .port
+            .and_then(|port| self.core.gateway.address6(port));
+        attachment.address6.or(seen)
+    }
+
     fn status(&self) -> Status {
         Status {
+            engine: Engine::default(),
+            why: String::new(),
             attachments: self
                 .attachments
                 .iter()
                 .map(|(key, attachment)| AttachmentInfo {
                     id: AttachmentId(key),
                     name: attachment.name.clone(),
-                    address: attachment.address,
-                    connected: attachment.port.is_some(),
+                    address: self.address_of(attachment),
+                    connected: attachment.is_connected(),
                 })
                 .collect(),
             ports: self

@@ -21,9 +21,6 @@ pub(super) struct Links<'a> {
 
 impl Egress for Links<'_> {
     fn link(&self, guest: IpAddr) -> Option<GuestLink> {
-        let IpAddr::V4(guest) = guest else {
-            return None;
-        };
         let neighbour = self.gateway.neighbour(guest)?;
         let port = self.ports.get(neighbour.port)?;
         let offloads = port.capabilities.offloads;
@@ -43,14 +40,15 @@ impl Egress for Links<'_> {
     }
 
     fn take_whole(&mut self, from: u32, packet: &ZeroCopyPacket<'_>) -> bool {
-        packet.ip_dst() == Some(IpAddr::V4(self.gateway.config().ip))
-            && self.gateway.ingress(from, packet, self.now, self.outputs) != Verdict::Uplink
+        let for_gateway = packet.ip_dst().is_some_and(|dst| self.gateway.owns(dst));
+        for_gateway
+            && self
+                .gateway
+                .ingress_reassembled(from, packet, self.now, self.outputs)
+                != Verdict::Uplink
     }
 
     fn send(&mut self, guest: IpAddr, header: VirtioNetHdr, mut packet: PacketBuf) -> SendStatus {
-        let IpAddr::V4(guest) = guest else {
-            return SendStatus::NoRoute;
-        };
         let Some(neighbour) = self.gateway.neighbour(guest) else {
             // The answer comes too late for this packet; the relay sends it again.
             self.gateway.ask(guest, self.now, self.outputs);
@@ -69,7 +67,10 @@ impl Egress for Links<'_> {
             front,
             neighbour.mac,
             self.gateway.config().mac,
-            EtherType::IPV4,
+            match guest {
+                IpAddr::V4(_) => EtherType::IPV4,
+                IpAddr::V6(_) => EtherType::IPV6,
+            },
         );
         let header = header.shifted(ethernet::HEADER_LEN as u16);
         self.ports.send(neighbour.port, header, packet);

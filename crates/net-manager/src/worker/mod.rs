@@ -16,6 +16,7 @@ mod ports;
 mod token;
 mod uplink;
 
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ pub use self::command::{
     AttachOptions, AttachmentId, AttachmentInfo, ForwardId, PublishedAs, Status,
 };
 use self::data_path::Core;
+pub(crate) use self::fast::open as open_uplink;
 pub use self::fast::{UplinkDrops, UplinkStatus};
 pub(crate) use self::listener::Listener;
 use self::pcap::Capture;
@@ -38,13 +40,17 @@ pub use self::port::PortStatistics;
 use self::ports::{GATEWAY, PortId, Ports};
 use self::token::Owner;
 use self::uplink::Uplink;
-use crate::config::NetworkConfig;
+use crate::addresses::Addresses;
+use crate::config::{NetworkConfig, NetworkMode};
 use crate::dns_io::DnsIo;
 use crate::error::ManagerError;
+use crate::ipv6::Router6;
 use crate::resolv::Resolvers;
 
 /// Frames read from one port before the others have their turn.
 const READ_BUDGET: usize = 256;
+/// Hardware addresses learned from a port with a bridge behind it.
+const TRUNK_ADDRESSES: usize = 4096;
 
 /// The worker of one network.
 pub(crate) struct Worker {
@@ -53,9 +59,12 @@ pub(crate) struct Worker {
     resolvers: Option<Resolvers>,
     /// Questions up to the last look at the resolvers.
     dns_queries: u64,
+    /// Whether guests are told of a way out for IPv6.
+    router6: Router6,
     poll: Poll,
     commands: mpsc::Receiver<Command>,
     attachments: Slab<Attachment>,
+    addresses: Addresses,
     listeners: Slab<Listening>,
     /// Ports that had more to read than their turn allowed.
     pending: Vec<PortId>,
@@ -68,7 +77,21 @@ impl Worker {
         config: &NetworkConfig,
         commands: mpsc::Receiver<Command>,
     ) -> Result<(Self, Waker), ManagerError> {
-        Self::with_device(config, commands, Box::new(fast::open))
+        let opened = config.uplink.as_ref().and_then(|uplink| uplink.opened.clone());
+        Self::with_device(config, commands, fast::opener(opened))
+    }
+
+    /// As [`Self::new`], for a network in the kernel: `service` is the port of its bridge that this
+    /// worker has.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn in_kernel(
+        config: &NetworkConfig,
+        commands: mpsc::Receiver<Command>,
+        service: Box<dyn net_backend::NetworkBackend>,
+    ) -> Result<(Self, Waker), ManagerError> {
+        let (mut worker, waker) = Self::new(config, commands)?;
+        worker.attach_trunk(config, service)?;
+        Ok((worker, waker))
     }
 
     /// As [`Self::new`], with another way to open the interface of the uplink.
@@ -95,26 +118,45 @@ impl Worker {
         if let Some(mac) = config.mac {
             gateway_config.mac = net_wire::MacAddr(mac);
         }
-        if config.dns.is_empty() {
+        if config.is_in_kernel() {
+            // The bridge has the first address, and routes.
+            let router = gateway_config.ip;
+            gateway_config.ip = Ipv4Addr::from_bits(router.to_bits().saturating_add(1));
+            gateway_config.router = Some(router);
+            gateway_config.routed = config.mode == NetworkMode::Nat;
+        }
+        if config.mode == NetworkMode::HostOnly {
+            // Nothing leaves: no question either.
+        } else if config.dns.is_empty() {
             let host = Resolvers::host();
             gateway_config.upstreams = host.servers().to_vec();
             resolvers = Some(host);
         } else {
             gateway_config.upstreams = config.dns.clone();
         }
-        let gateway = Gateway::new(gateway_config, dns_seed)?;
+        if let Some(prefix) = config.prefix6().filter(|_| !config.is_in_kernel()) {
+            gateway_config.ipv6 = Some(net_gateway::Ipv6Config::new(prefix)?);
+        }
+        let mut gateway = Gateway::new(gateway_config, dns_seed)?;
+        let addresses = Addresses::new(config.reservations.clone(), &mut gateway)?;
+        // In bridge mode all that is the outside network's.
+        let has_gateway = config.gateway && config.mode != NetworkMode::Bridge;
 
         let uplink = Uplink::new(
             config,
-            gateway.config().ip,
+            &gateway,
             [relay_seed, translator_seed],
             registry("make an event queue")?,
             open,
         )?;
 
         let capture = Capture::of(config)?;
-        let mut switch = Switch::new(net_switch::Config::new(relay_seed));
-        if config.gateway {
+        let mut switch_config = net_switch::Config::new(relay_seed);
+        if config.is_in_kernel() {
+            switch_config.addresses_per_port = TRUNK_ADDRESSES;
+        }
+        let mut switch = Switch::new(switch_config);
+        if has_gateway {
             switch.add_port(GATEWAY, net_switch::PortConfig::default());
             switch.add_static(gateway.config().mac, GATEWAY);
         }
@@ -124,7 +166,9 @@ impl Worker {
                 .map_err(|err| ManagerError::Pool(err.to_string()))?,
             switch,
             gateway,
-            has_gateway: config.gateway,
+            has_gateway,
+            trunk: None,
+            isolated: config.isolated,
             uplink,
             outputs: Vec::new(),
         };
@@ -134,14 +178,17 @@ impl Worker {
             dns,
             resolvers,
             dns_queries: 0,
+            router6: Router6::of(config),
             poll,
             commands,
             attachments: Slab::new(),
+            addresses,
             listeners: Slab::new(),
             pending: Vec::new(),
             epoch: Instant::now(),
         };
         worker.attach_uplink(Duration::ZERO)?;
+        worker.follow_routes(Duration::ZERO);
         Ok((worker, waker))
     }
 
@@ -187,10 +234,13 @@ impl Worker {
                 }
             }
             if stop {
+                self.core.gateway.farewell(&mut self.core.outputs);
+                self.settle(now);
                 return;
             }
             self.read_ports(now);
             self.follow_resolvers(now);
+            self.follow_routes(now);
             self.deadlines(now);
             self.settle(now);
         }
@@ -341,6 +391,16 @@ impl Worker {
     fn set_resolvers(&mut self, servers: Vec<SocketAddr>) {
         self.resolvers = None;
         self.core.gateway.set_upstreams(servers);
+    }
+
+    /// Follows the host's routes: guests are told of a way out for IPv6 while there is one.
+    fn follow_routes(&mut self, now: Duration) {
+        let relays = self.core.uplink.relays();
+        if self.core.gateway.link_local().is_some()
+            && let Some(routed) = self.router6.look(relays, now)
+        {
+            self.core.gateway.set_ipv6_router(routed, now);
+        }
     }
 
     /// Follows the host's resolvers while guests ask questions.

@@ -5,7 +5,7 @@
 //! else a guest sends goes the [`Way`] the network has.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -44,7 +44,8 @@ enum Opened {
 pub(super) struct Uplink {
     relay: UserNet,
     way: Way,
-    gateway: Ipv4Addr,
+    /// The gateway's own addresses.
+    gateway: Vec<IpAddr>,
     forwards: BTreeMap<ForwardId, Opened>,
     next_forward: u64,
 }
@@ -56,7 +57,7 @@ impl Uplink {
     /// What the host refuses while it is set up, and what in the configuration cannot work.
     pub(super) fn new(
         config: &NetworkConfig,
-        gateway: Ipv4Addr,
+        gateway: &Gateway,
         seeds: [[u8; 16]; 2],
         registry: Registry,
         open: fast::Open,
@@ -66,22 +67,42 @@ impl Uplink {
             addr: config.subnet.network(),
             prefix: config.subnet.prefix(),
         };
-        let mut relay_config = net_usernet::Config::new(gateway, subnet, seed);
+        let ip = gateway.config().ip;
+        let mut relay_config = net_usernet::Config::new(ip, subnet, seed);
         relay_config.host_loopback = config.host_loopback;
+        relay_config.gateway6_link_local = gateway.link_local();
+        if let Some(six) = &gateway.config().ipv6 {
+            relay_config.gateway6 = Some(six.ip);
+            relay_config.subnet6 = Some(net_usernet::Subnet6 {
+                addr: six.prefix.network(),
+                prefix: six.prefix.prefix(),
+            });
+        }
+        let own: Vec<IpAddr> = [
+            Some(IpAddr::V4(ip)),
+            relay_config.gateway6.map(IpAddr::V6),
+            relay_config.gateway6_link_local.map(IpAddr::V6),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         let mut relay = UserNet::new(relay_config, registry, token::USERNET_BASE)
             .map_err(ManagerError::host("start the user-mode uplink"))?;
-        relay.add_tcp_service((gateway, 53).into());
+        for ip in &own {
+            relay.add_tcp_service((*ip, 53).into());
+        }
         Ok(Self {
             relay,
             way: match (config.mode, config.engine) {
                 (NetworkMode::Nat, Engine::Fast) => {
-                    let uplink = PacketUplink::new(config, gateway, translator_seed, open)?;
+                    let uplink = PacketUplink::new(config, ip, translator_seed, open)?;
                     Way::Packets(Box::new(uplink))
                 }
-                (NetworkMode::Nat, _) => Way::Relay,
+                (NetworkMode::Nat, Engine::User | Engine::Auto) => Way::Relay,
+                (NetworkMode::Nat, Engine::Kernel) => Way::None,
                 (NetworkMode::Bridge | NetworkMode::HostOnly, _) => Way::None,
             },
-            gateway,
+            gateway: own,
             forwards: BTreeMap::new(),
             next_forward: 0,
         })
@@ -100,6 +121,11 @@ impl Uplink {
         matches!(&self.way, Way::Packets(packets) if packets.device().port() == Some(port))
     }
 
+    /// Whether guests' IPv6 packets have a way out, as far as it is this program's.
+    pub(super) fn relays(&self) -> bool {
+        matches!(self.way, Way::Relay)
+    }
+
     /// Whether a packet that the gateway does not keep is for [`PacketUplink::outbound`]; else it is
     /// for [`Self::ingress`].
     pub(super) fn carries(&self, packet: &ZeroCopyPacket<'_>) -> bool {
@@ -107,7 +133,9 @@ impl Uplink {
     }
 
     fn is_for_gateway(&self, packet: &ZeroCopyPacket<'_>) -> bool {
-        packet.ip_dst() == Some(IpAddr::V4(self.gateway))
+        packet
+            .ip_dst()
+            .is_some_and(|dst| self.gateway.contains(&dst))
     }
 
     /// Takes a packet that the gateway does not keep.

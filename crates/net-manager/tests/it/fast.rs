@@ -36,6 +36,8 @@ const FAR: &str = "203.0.113.9";
 enum Way {
     Interface,
     Tap,
+    /// An interface that somebody else has opened.
+    HandedOver,
 }
 
 struct World {
@@ -96,10 +98,15 @@ impl World {
         far.ask("narrow 203.0.113.1 eth0 1400");
 
         let device = match way {
-            Way::Interface => UplinkDevice::Interface("up0".to_owned()),
+            Way::Interface | Way::HandedOver => UplinkDevice::Interface("up0".to_owned()),
             Way::Tap => UplinkDevice::Tap("out0".to_owned()),
         };
-        let manager = NetworkManager::new(config(device));
+        let mut config = config(device);
+        if way == Way::HandedOver {
+            let uplink = config.uplink.as_mut().unwrap();
+            uplink.opened = Some(uplink.device.open().unwrap());
+        }
+        let manager = NetworkManager::new(config);
         manager.start().unwrap();
         if way == Way::Tap {
             let bridge = netlink
@@ -225,7 +232,7 @@ fn everything(way: Way) {
 
 /// The interface is deleted and made again; flows go on under the same outside port.
 fn finds_its_interface_again() {
-    let mut world = World::new(Way::Interface);
+    let mut world = World::new(Way::HandedOver);
     let ask = format!("udp {ROUTER}:{PORT}");
     assert_eq!(world.guests[0].ask(&ask), OUTSIDE);
     let link = world.netlink.link("up0").unwrap();

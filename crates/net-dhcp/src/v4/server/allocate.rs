@@ -74,6 +74,9 @@ impl Server {
     /// Checks the port's share before it gets one more address. An offer of the same port that
     /// nobody took up gives way; nothing of another port ever does.
     pub(super) fn make_room(&mut self, port: u32) -> Result<(), Refusal> {
+        if self.trunk == Some(port) {
+            return Ok(());
+        }
         let counted = self
             .table
             .of_port(Some(port))

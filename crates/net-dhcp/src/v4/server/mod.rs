@@ -73,6 +73,8 @@ pub struct Server {
     stats: Stats,
     /// The latest `now` seen; time never runs backwards here.
     clock: Duration,
+    /// The port with more than one guest behind it.
+    trunk: Option<u32>,
 }
 
 impl Server {
@@ -96,8 +98,15 @@ impl Server {
             events: VecDeque::new(),
             stats: Stats::default(),
             clock: Duration::ZERO,
+            trunk: None,
             config,
         })
+    }
+
+    /// Says that another switch is behind this port, with any number of guests:
+    /// [`ServerConfig::max_per_port`] does not hold for it.
+    pub fn set_trunk(&mut self, port: u32) {
+        self.trunk = Some(port);
     }
 
     /// The configuration the server was made with.
@@ -378,7 +387,8 @@ impl Server {
                 .table
                 .of_port(port)
                 .filter(|(_, b)| b.state == State::Former);
-            if formers.count() > self.config.max_per_port
+            if port != self.trunk
+                && formers.count() > self.config.max_per_port
                 && let Some(oldest) = self.table.oldest(port, State::Former)
             {
                 self.take(oldest);

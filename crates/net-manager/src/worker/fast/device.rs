@@ -6,7 +6,7 @@ use net_backend::NetworkBackend;
 
 use super::PacketUplink;
 use crate::error::ManagerError;
-use crate::uplink::UplinkDevice;
+use crate::uplink::{OpenUplink, UplinkDevice};
 use crate::worker::links::Links;
 use crate::worker::ports::PortId;
 
@@ -105,52 +105,100 @@ impl PacketUplink {
     }
 }
 
-/// Opens an interface of this host.
-///
-/// # Errors
-/// [`ManagerError::Uplink`] with the reason.
-#[cfg(target_os = "linux")]
-pub(in crate::worker) fn open(device: &UplinkDevice) -> Result<Opened, ManagerError> {
-    open_linux(device).map_err(|err| ManagerError::Uplink {
-        device: device.clone(),
-        why: err.to_string(),
+/// The way to open the interface of a network: as it was handed over at first, by itself from then
+/// on.
+pub(in crate::worker) fn opener(handed_over: Option<OpenUplink>) -> Open {
+    let mut handed_over = handed_over;
+    Box::new(move |device| {
+        let opened = match handed_over.take() {
+            Some(opened) => opened,
+            None => open(device)?,
+        };
+        serve(device, opened)
     })
 }
 
-/// Opens an interface of this host.
-///
-/// # Errors
-/// [`ManagerError::Uplink`]: interfaces are opened on Linux only.
-#[cfg(not(target_os = "linux"))]
-pub(in crate::worker) fn open(device: &UplinkDevice) -> Result<Opened, ManagerError> {
-    Err(ManagerError::Uplink {
+/// [`UplinkDevice::open`].
+pub(crate) fn open(device: &UplinkDevice) -> Result<OpenUplink, ManagerError> {
+    host::open(device).map_err(|why| ManagerError::Uplink {
         device: device.clone(),
-        why: "the fast engine needs Linux".to_owned(),
+        why: why.to_string(),
     })
 }
 
+fn serve(device: &UplinkDevice, opened: OpenUplink) -> Result<Opened, ManagerError> {
+    let mtu = opened.mtu;
+    let served = host::serve(device, opened).map_err(|why| ManagerError::Uplink {
+        device: device.clone(),
+        why: why.to_string(),
+    });
+    Ok((served?, mtu))
+}
+
 #[cfg(target_os = "linux")]
-fn open_linux(device: &UplinkDevice) -> net_backend_linux::Result<Opened> {
+mod host {
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+
+    use net_backend::NetworkBackend;
     use net_backend_linux::netlink::Netlink;
-    use net_backend_linux::{PacketSocket, Tap, TapOptions};
+    use net_backend_linux::{LinuxError, PacketSocket, Result, Tap, TapOptions};
 
-    match device {
-        UplinkDevice::Tap(name) => {
-            let netlink = Netlink::new()?;
-            let before = netlink.find(name)?;
-            let mtu = before.as_ref().map_or(1500, |link| link.mtu);
-            let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
-            let tap = Tap::open(name, TapOptions { mtu, mac: None })?;
-            // One that was there is its owner's to set up; ours goes with us.
-            if before.is_none() {
-                netlink.set_up(netlink.link(tap.name())?.index)?;
+    use crate::uplink::{OpenUplink, UplinkDevice};
+
+    pub(super) fn open(device: &UplinkDevice) -> Result<OpenUplink> {
+        let name = match device {
+            UplinkDevice::Interface(name) => {
+                let (fd, mtu) = PacketSocket::bind(name)?;
+                return Ok(OpenUplink::new(fd, mtu));
             }
-            Ok((Box::new(tap), mtu))
+            UplinkDevice::Tap(name) => name,
+        };
+        let netlink = Netlink::new()?;
+        let before = netlink.find(name)?;
+        let mtu = before.as_ref().map_or(1500, |link| link.mtu);
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        let tap = Tap::open(name, TapOptions { mtu, mac: None })?;
+        // One that was there is its owner's to set up; ours goes with us.
+        if before.is_none() {
+            netlink.set_up(netlink.link(tap.name())?.index)?;
         }
-        UplinkDevice::Interface(name) => {
-            let socket = PacketSocket::open(name)?;
-            let mtu = socket.capabilities().mtu;
-            Ok((Box::new(socket), mtu))
-        }
+        Ok(OpenUplink::new(tap.into_file().into(), mtu))
+    }
+
+    pub(super) fn serve(
+        device: &UplinkDevice,
+        opened: OpenUplink,
+    ) -> Result<Box<dyn NetworkBackend>> {
+        let OpenUplink { fd, mtu } = opened;
+        let fd: OwnedFd = Arc::try_unwrap(fd).or_else(|shared| {
+            let copied = shared.try_clone();
+            copied.map_err(|error| LinuxError::host("copy the descriptor", &error))
+        })?;
+        Ok(match device {
+            UplinkDevice::Tap(_) => Box::new(Tap::from_fd(fd, TapOptions { mtu, mac: None })?),
+            UplinkDevice::Interface(_) => Box::new(PacketSocket::from_fd(fd, mtu, None)?),
+        })
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod host {
+    use net_backend::NetworkBackend;
+
+    use crate::uplink::{OpenUplink, UplinkDevice};
+
+    /// Interfaces are opened on Linux only.
+    const WHY: &str = "the fast engine needs Linux";
+
+    pub(super) fn open(_device: &UplinkDevice) -> Result<OpenUplink, &'static str> {
+        Err(WHY)
+    }
+
+    pub(super) fn serve(
+        _device: &UplinkDevice,
+        _opened: OpenUplink,
+    ) -> Result<Box<dyn NetworkBackend>, &'static str> {
+        Err(WHY)
     }
 }

@@ -37,7 +37,8 @@ use net_gateway::Gateway;
 use net_nat::{NatConfig, NatEngine, Prefix};
 use net_wire::MacAddr;
 
-pub(super) use self::device::{Device, Open, open};
+pub(crate) use self::device::open;
+pub(super) use self::device::{Device, Open, opener};
 pub(super) use self::publish::Published;
 use self::rate::Rate;
 use self::waiting::Waiting;
