@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ const PORT: u16 = 80;
 /// How long a question may go unanswered before it counts as lost: namespaces of one machine answer in
 /// microseconds.
 const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Datagrams that this peer has heard.
+static HEARD: AtomicUsize = AtomicUsize::new(0);
 
 /// The process in its namespace; it ends with this.
 pub(crate) struct Peer {
@@ -150,6 +154,8 @@ fn answer(netlink: &Netlink, line: &str) -> String {
             "yes".into()
         }
         ["link-local"] => settings::link_local(netlink).to_string(),
+        // How many datagrams have arrived since this was asked last.
+        ["heard"] => HEARD.swap(0, Ordering::SeqCst).to_string(),
         ["mac"] => {
             let link = netlink.link("eth0").expect("eth0");
             link.mac.expect("a MAC").to_string()
@@ -208,6 +214,7 @@ fn serve(name: String) {
     thread::spawn(move || {
         let mut buffer = [0; 200];
         while let Ok((_, client)) = socket.recv_from(&mut buffer) {
+            HEARD.fetch_add(1, Ordering::SeqCst);
             let _ = socket.send_to(same(client).as_bytes(), client);
         }
     });

@@ -359,6 +359,10 @@ pub(crate) fn isolation() {
         world.nft.apply(&rules).expect("applied");
         world.check(&[("one", "tcp 10.88.0.3:80", answer)]);
     }
+    // Nor does a question get there whose answer would not.
+    world.guests[1].ask("heard");
+    world.check(&[("one", "udp 10.88.0.3:80", NONE)]);
+    assert_eq!(world.guests[1].ask("heard"), "0");
     world.check(&[("host", "tcp 10.88.0.3:80", "two saw 10.88.0.1")]);
     // Withdrawn, everybody reaches everybody.
     rules.isolation = None;

@@ -42,6 +42,10 @@ pub(crate) fn sysctls() {
     sysctls
         .write(&Sysctl::Ipv6InterfaceForwarding("lo".into()), "1")
         .expect("written");
+    // The change back of forwarding would make it 1.
+    sysctls
+        .write(&Sysctl::AcceptRedirects("all".into()), "0")
+        .expect("written");
     let before = all_forwarding();
     for forwarding in [Sysctl::Ipv4Forwarding, Sysctl::Ipv6Forwarding] {
         assert_eq!(sysctls.read(&forwarding).expect("read"), "0");
