@@ -67,6 +67,10 @@ impl Protocol {
 }
 
 /// A published port: what arrives at `bind` goes to `guest`, with the client's source address kept.
+///
+/// The kernel asks the rules once for each connection. One that is open when its port is withdrawn
+/// goes on; one of UDP that began before its port was published is led to the guest only after it was
+/// silent for as long as the kernel remembers it (30 seconds, by default).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Forward {
     /// The transport protocol.
@@ -314,9 +318,19 @@ impl Table {
         batch.add(rules::chain(&self.network, to));
         self.rule(batch, from, [established(), ACCEPT]);
         self.rule(batch, from, [to_interface(bridge), redirected(), ACCEPT]);
-        if self.isolation.is_none() {
-            // Where the module br_netfilter is loaded, frames between ports come by here.
-            self.rule(batch, from, [to_interface(bridge), ACCEPT]);
+        // Where the module br_netfilter is loaded, frames between ports come by here too.
+        match &self.isolation {
+            None => self.rule(batch, from, [to_interface(bridge), ACCEPT]),
+            // Those to and from the gateway pass. What the host would route from one guest to
+            // another was sent to the host's own hardware address.
+            Some(isolation) => {
+                for (_, mac) in &isolation.gateway {
+                    let passes = [ether("saddr", *mac), ether("daddr", *mac), to_group()];
+                    for word in passes {
+                        self.rule(batch, from, [to_interface(bridge), word, ACCEPT]);
+                    }
+                }
+            }
         }
         if self.reach == Reach::Nat {
             // Such a packet would leave with the guest's own address.

@@ -148,10 +148,12 @@ fn a_guest_keeps_what_is_reserved_for_its_hardware_address() {
     assert_eq!(lease(&mut gateway, TRUNK, 5).unwrap().ip, kept);
     // On a port of its own too, whatever was set aside before it was known who sits there; and
     // that is not given to another while the port is open.
+    let other = Ipv4Addr::new(10, 0, 2, 78);
+    assert!(gateway.reserve(Some(mac(7)), other));
     let seat = gateway.allocate_ip().unwrap();
     gateway.port_opened(3, seat, "guest1", None, NOW);
-    assert_eq!(lease(&mut gateway, 3, 5).unwrap().ip, kept);
-    assert_eq!(gateway.seat(3), Some(kept));
+    assert_eq!(lease(&mut gateway, 3, 7).unwrap().ip, other);
+    assert_eq!(gateway.seat(3), Some(other));
     assert!(!gateway.reserve(None, seat));
 }
 

@@ -21,6 +21,7 @@ pub(crate) enum Attach {
     /// A socket on which devices arrive.
     Listener(Listener),
     /// A guest behind the bridge of a network in the kernel.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     Trunk,
 }
 

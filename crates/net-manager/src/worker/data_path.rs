@@ -22,6 +22,7 @@ enum Next {
 
 /// A port with a bridge of the host behind it.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(super) struct Trunk {
     pub(super) port: PortId,
     /// The hardware address of the host, where it is the router of the network.

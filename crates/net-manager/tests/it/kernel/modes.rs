@@ -16,7 +16,8 @@ const BULK: u64 = 4 << 20;
 
 /// Rules of somebody else, which stay as they are.
 fn foreign_rules() {
-    let rules = "table inet other { chain c { type filter hook forward priority 5; } }";
+    let rules =
+        "add table inet other; add chain inet other c { type filter hook forward priority 5; }";
     let status = std::process::Command::new("nft").arg(rules).status();
     assert!(status.unwrap().success());
 }
