@@ -6,7 +6,7 @@
 //!
 //! | here | from | what it is |
 //! |---|---|---|
-//! | [`NetworkManager`], [`NetConfig`], [`NetworkMode`], ... | `net-manager` | a network: start, attach, publish, stop |
+//! | [`NetworkManager`], [`Network`], [`NetConfig`], [`NetworkMode`], ... | `net-manager` | networks: start, attach, publish, stop |
 //! | [`backend`] | `net-backend` | the trait a device implements |
 //! | [`datapath`] | `net-datapath` | ring, pool, packet, offloads |
 //!
@@ -44,10 +44,12 @@
 #![forbid(unsafe_code)]
 
 pub use net_manager::{
-    AttachOptions, AttachmentId, AttachmentInfo, ForwardId, ManagerError, NetConfig, NetworkConfig,
-    NetworkManager, NetworkMode, PortStatistics, Protocol, PublishedAs, PublishedPort, Status,
-    mac_for,
+    AttachOptions, AttachmentId, AttachmentInfo, Engine, ForwardId, GuestKey, ManagerError,
+    NetConfig, Network, NetworkConfig, NetworkManager, NetworkMode, PortStatistics, Protocol,
+    PublishedAs, PublishedPort, Reservation, Status, kernel_can, mac_for,
 };
+#[cfg(target_os = "linux")]
+pub use net_manager::{KernelAttachment, kernel};
 
 pub use net_backend as backend;
 pub use net_datapath as datapath;

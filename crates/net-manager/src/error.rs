@@ -26,7 +26,9 @@ pub enum ManagerError {
     #[error("there is no network {0}")]
     NoNetwork(String),
     /// The network is not in the kernel, where the interface would have to be.
-    #[error("only a network in the kernel has interfaces for others: engine kernel, or mode bridge or host-only")]
+    #[error(
+        "only a network in the kernel has interfaces for others: engine kernel, or mode bridge or host-only"
+    )]
     NotInKernel,
     /// Not one of the modes.
     #[error("unknown mode `{0}`: expected nat, bridge or host-only")]

@@ -33,9 +33,9 @@ mod dns_io;
 mod engine;
 mod error;
 mod handed_over;
-mod ipv6;
 #[cfg(target_os = "linux")]
 mod in_kernel;
+mod ipv6;
 #[cfg(target_os = "linux")]
 pub mod kernel;
 mod mac;
@@ -53,9 +53,9 @@ pub use error::ManagerError;
 pub use in_kernel::KernelAttachment;
 pub use mac::mac_for;
 pub use manager::NetworkManager;
-pub use network::Network;
 pub use net_backend::NetworkBackend;
 pub use net_usernet::{Protocol, PublishError, bind_published, probe_ping_sockets};
+pub use network::Network;
 pub use resolv::host_resolvers;
 pub use uplink::{OpenUplink, UplinkConfig, UplinkDevice};
 pub use worker::{

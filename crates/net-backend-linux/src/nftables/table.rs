@@ -324,7 +324,7 @@ impl Table {
             // Those to and from the gateway pass. What the host would route from one guest to
             // another was sent to the host's own hardware address.
             Some(isolation) => {
-                for (_, mac) in &isolation.gateway {
+                if let Some((_, mac)) = &isolation.gateway {
                     let passes = [ether("saddr", *mac), ether("daddr", *mac), to_group()];
                     for word in passes {
                         self.rule(batch, from, [to_interface(bridge), word, ACCEPT]);

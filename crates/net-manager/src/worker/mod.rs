@@ -77,7 +77,10 @@ impl Worker {
         config: &NetworkConfig,
         commands: mpsc::Receiver<Command>,
     ) -> Result<(Self, Waker), ManagerError> {
-        let opened = config.uplink.as_ref().and_then(|uplink| uplink.opened.clone());
+        let opened = config
+            .uplink
+            .as_ref()
+            .and_then(|uplink| uplink.opened.clone());
         Self::with_device(config, commands, fast::opener(opened))
     }
 

@@ -278,6 +278,50 @@ pub(super) fn ports_for_machines() {
     before.assert_same(&world.netlink);
 }
 
+/// A port on a physical interface, without a bridge in between.
+pub(super) fn macvtap() {
+    let mut world = World::new(NetworkMode::Bridge);
+    let before = Snapshot::take(&world.netlink);
+    let network = Network::new(world.config(NetworkMode::Bridge));
+    network.start().unwrap();
+    let options = AttachOptions::default;
+    let attached = match network.attach_macvtap("up0", "mv1", None, options()) {
+        Ok(attached) => attached,
+        Err(why) if why.to_string().contains("modprobe") => {
+            println!("skip: {why}");
+            return;
+        }
+        Err(why) => panic!("{why}"),
+    };
+    let link = world.netlink.link("mv1").unwrap();
+    let up = world.netlink.link("up0").unwrap();
+    assert_eq!(link.kind.as_deref(), Some("macvtap"));
+    assert_eq!((link.lower, link.up), (Some(up.index), true));
+    assert_eq!(link.mac.map(|mac| mac.0), Some(attached.mac));
+    assert_eq!(link.alias.as_deref(), Some("arcbox-net blue"));
+    let device = format!("/dev/tap{}", link.index);
+    assert_eq!(attached.port.device, Some(device.into()));
+    assert!(
+        network
+            .attach_macvtap("up0", "mv1", None, options())
+            .is_err()
+    );
+    assert!(
+        network
+            .attach_macvtap("none0", "mv2", None, options())
+            .is_err()
+    );
+    // The host keeps its interface.
+    pings(&mut world.far, HOST);
+    network.detach(attached.info.id).unwrap();
+    assert!(world.netlink.find("mv1").unwrap().is_none());
+    network
+        .attach_macvtap("up0", "mv1", None, options())
+        .unwrap();
+    network.stop();
+    before.assert_same(&world.netlink);
+}
+
 /// A second instance is refused with the number of the first; other networks run beside it.
 pub(super) fn one_owner() {
     let world = World::new(NetworkMode::Nat);
