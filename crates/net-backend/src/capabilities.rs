@@ -84,6 +84,9 @@ impl Offloads {
     /// Whether a frame with this header may be transmitted under this agreement.
     #[inline]
     pub const fn allow_tx(self, header: &VirtioNetHdr) -> bool {
+        if !header.needs_csum() && !header.is_gso() {
+            return true;
+        }
         if header.needs_csum() && !self.contains(Self::TX_CSUM) {
             return false;
         }

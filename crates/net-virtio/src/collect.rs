@@ -7,6 +7,7 @@ use net_datapath::{IoSegment, SegmentList, VirtioNetHdr, ZeroCopyPacket};
 use crate::error::QueueError;
 use crate::memory::Piece;
 use crate::queue::Queue;
+use crate::ring::{Access, Single};
 
 /// Takes one batch of at most `most` frames and lends it; returns how many chains were taken, well
 /// formed or not.
@@ -30,18 +31,24 @@ pub(crate) fn collect(
     // A chain in more pieces than a packet has room for.
     let mut many = None;
     while chains.len() < most {
+        if let Some(Single { chain, piece }) = running.pop_single(Access::Read) {
+            chains.push(chain);
+            if piece.len < header_len {
+                fault = Some(QueueError::TooShort(piece.len));
+                break;
+            }
+            bytes += push_one(&mut fill, piece, header_len);
+            continue;
+        }
         buffers.clear();
         let made = match running.pop(buffers) {
             Ok(Some(chain)) => {
                 chains.push(chain);
-                match buffers.pieces[..] {
-                    [one] if one.len >= header_len => push_one(&mut fill, one, header_len),
-                    [..] if buffers.pieces.len() > ZeroCopyPacket::MAX_SEGMENTS => {
-                        many = gather(&buffers.pieces, header_len + MAX_FRAME);
-                        break;
-                    }
-                    _ => push_pieces(&mut fill, &buffers.pieces, header_len),
+                if buffers.pieces.len() > ZeroCopyPacket::MAX_SEGMENTS {
+                    many = gather(&buffers.pieces, header_len + MAX_FRAME);
+                    break;
                 }
+                push_pieces(&mut fill, &buffers.pieces, header_len)
             }
             Ok(None) => break,
             Err(error) => {
@@ -90,13 +97,9 @@ pub(crate) fn collect(
     taken
 }
 
-/// Makes the packet in one piece, which holds a header at least.
+/// Makes the packet in one piece, which holds a header at least; its length, 0 for no frame.
 #[inline(always)]
-fn push_one(
-    batch: &mut PacketFill<'_, '_>,
-    piece: Piece,
-    header_len: usize,
-) -> Result<usize, QueueError> {
+fn push_one(batch: &mut PacketFill<'_, '_>, piece: Piece, header_len: usize) -> usize {
     // SAFETY: the piece was translated from the queue's memory, which is mapped as long as the
     // queue runs; the caller ends the packet before that.
     let segment = unsafe { IoSegment::from_raw(piece.host, piece.len) };
@@ -109,10 +112,10 @@ fn push_one(
     let header = VirtioNetHdr::from_bytes(&bytes);
     let frame = segment.slice(header_len, usize::MAX);
     if !(MIN_FRAME..=MAX_FRAME).contains(&frame.len()) {
-        return Ok(0);
+        return 0;
     }
     let made = batch.push_segments(&[frame], header);
-    Ok(made.map_or(0, |packet| packet.len()))
+    made.map_or(0, |packet| packet.len())
 }
 
 /// Makes the packet in the pieces of a chain; its length, 0 for no frame. The packet's lifetime is

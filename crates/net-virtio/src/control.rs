@@ -122,9 +122,15 @@ impl Control {
                 }
                 Err(error) => return queue.break_with(error),
             };
-            let split = buffers.writable.unwrap_or(chain.end);
-            let command = read(buffers.pieces.get(chain.first..split).unwrap_or_default());
-            let status = buffers.pieces.get(split..chain.end).unwrap_or_default();
+            let end = chain.end as usize;
+            let split = buffers.writable.unwrap_or(end);
+            let command = read(
+                buffers
+                    .pieces
+                    .get(chain.first as usize..split)
+                    .unwrap_or_default(),
+            );
+            let status = buffers.pieces.get(split..end).unwrap_or_default();
             let Some(status) = status.first() else {
                 return queue.break_with(QueueError::TooShort(0));
             };

@@ -8,7 +8,7 @@ use crate::copy::{Scatter, copy};
 use crate::error::QueueError;
 use crate::memory::Piece;
 use crate::queue::{Queue, Running};
-use crate::ring::{Buffers, Chain};
+use crate::ring::{Access, Buffers, Chain, Single};
 
 /// What the driver of the queue has agreed to.
 #[derive(Clone, Copy, Debug)]
@@ -59,12 +59,11 @@ pub(crate) fn deliver(
         return Outcome::Dropped;
     };
     let whole = terms.offloads.allow_tx(&frame.header);
-    if whole && deliver_whole(running, buffers, terms, frame, len) {
+    if whole && deliver_whole(running, terms, frame, len) {
         stats.tx_frames += 1;
         stats.tx_bytes += len as u64;
         return Outcome::Done;
     }
-    buffers.clear();
     let mark = running.ring.mark();
     let mut delivery = Delivery {
         running,
@@ -109,40 +108,37 @@ pub(crate) fn deliver(
 /// The usual case: the next chain is one piece that holds all of it. False, and nothing has
 /// happened, for any other.
 #[inline(always)]
-fn deliver_whole(
-    running: &mut Running,
-    buffers: &mut Buffers,
-    terms: Terms,
-    frame: &TxFrame<'_>,
-    len: usize,
-) -> bool {
+fn deliver_whole(running: &mut Running, terms: Terms, frame: &TxFrame<'_>, len: usize) -> bool {
     let mark = running.ring.mark();
+    let Some(Single { chain, piece }) = running.pop_single(Access::Write) else {
+        return false;
+    };
     let need = terms.header_len + len;
-    if let Ok(Some(chain)) = running.pop(buffers)
-        && let [piece] = buffers.pieces[..]
-        && piece.len >= need
-    {
-        let header = VirtioNetHdr {
-            num_buffers: 1,
-            ..frame.header
-        };
-        let header = header.to_bytes();
-        let mut at = terms.header_len;
-        // SAFETY: the piece is mapped as long as the queue runs, and `need` bytes fit into it: the
-        // header and the segments, whose lengths add up to `len`. Each segment is readable.
-        unsafe {
-            copy(header.as_ptr(), piece.host, at);
-            for segment in frame.segments {
-                copy(segment.as_ptr(), piece.host.add(at), segment.len());
-                at += segment.len();
-            }
-        }
-        // At most a frame and its header.
-        running.ring.push(&chain, need as u32);
-        return true;
+    if piece.len < need {
+        running.ring.reset(mark);
+        return false;
     }
-    running.ring.reset(mark);
-    false
+    let header = VirtioNetHdr {
+        num_buffers: 1,
+        ..frame.header
+    };
+    let header = header.to_bytes();
+    let mut at = terms.header_len;
+    // SAFETY: the piece is mapped as long as the queue runs, and `need` bytes fit into it: the
+    // header and the segments, whose lengths add up to `len`. Each segment is readable.
+    unsafe {
+        match at {
+            12 => copy(header.as_ptr(), piece.host, 12),
+            _ => copy(header.as_ptr(), piece.host, 10),
+        }
+        for segment in frame.segments {
+            copy(segment.as_ptr(), piece.host.add(at), segment.len());
+            at += segment.len();
+        }
+    }
+    // At most a frame and its header.
+    running.ring.push(&chain, need as u32);
+    true
 }
 
 impl Delivery<'_> {
@@ -168,7 +164,7 @@ impl Delivery<'_> {
                     Outcome::Full
                 });
             };
-            let pieces = &self.buffers.pieces[chain.first..chain.end];
+            let pieces = chain.pieces(&self.buffers.pieces);
             let bytes: usize = pieces.iter().map(|piece| piece.len).sum();
             if room == 0 && bytes < self.terms.header_len {
                 return Err(QueueError::TooShort(bytes));
@@ -200,7 +196,8 @@ impl Delivery<'_> {
     #[inline]
     fn note(&mut self, first: usize, mut written: usize) {
         for chain in &self.chains[first..] {
-            let room: usize = self.buffers.pieces[chain.first..chain.end]
+            let room: usize = chain
+                .pieces(&self.buffers.pieces)
                 .iter()
                 .map(|piece: &Piece| piece.len)
                 .sum();

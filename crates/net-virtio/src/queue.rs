@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{QueueError, SetupError};
 use crate::memory::GuestMemory;
-use crate::ring::{Access, Buffers, Chain, QueueSetup, QueueState, Ring, RingFeatures};
+use crate::ring::{Access, Buffers, Chain, QueueSetup, QueueState, Ring, RingFeatures, Single};
 
 /// Interrupts the driver of a queue: an eventfd, an MSI, a line.
 pub trait Interrupt: Send {
@@ -30,6 +30,12 @@ impl Running {
     #[inline]
     pub(crate) fn pop(&mut self, out: &mut Buffers) -> Result<Option<Chain>, QueueError> {
         self.ring.pop(&self.memory, out)
+    }
+
+    /// The next chain, if it is one piece; see [`Ring::pop_single`].
+    #[inline(always)]
+    pub(crate) fn pop_single(&mut self, access: Access) -> Option<Single> {
+        self.ring.pop_single(&self.memory, access)
     }
 
     /// Shows the driver what was given back and interrupts it if it wants that.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Access, Buffers, MAX_INDIRECT};
 use crate::error::QueueError;
-use crate::memory::GuestMemory;
+use crate::memory::{GuestMemory, Piece};
 
 /// Length in bytes, in tables and in packed rings.
 pub(super) const LEN: u64 = 16;
@@ -67,6 +67,23 @@ impl Descriptor {
             u64::from_le_bytes(word)
         });
         Self::from_words(a, b)
+    }
+
+    /// The buffer, where it is all of a chain and lies in one region.
+    #[inline(always)]
+    pub(super) fn single(&self, flags: u16, access: Access, memory: &GuestMemory) -> Option<Piece> {
+        let wanted = match access {
+            Access::Write => WRITE,
+            Access::Read | Access::ReadThenWrite => 0,
+        };
+        if flags & (NEXT | WRITE | INDIRECT) != wanted || self.len == 0 {
+            return None;
+        }
+        let host = memory.contiguous(self.address, self.len.into())?;
+        Some(Piece {
+            host: host.as_ptr(),
+            len: self.len as usize,
+        })
     }
 
     /// Appends the pieces of the buffer.

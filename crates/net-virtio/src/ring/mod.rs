@@ -108,8 +108,25 @@ pub(crate) struct Chain {
     pub(crate) id: u16,
     /// Slots it takes in a packed ring.
     pub(crate) slots: u16,
-    pub(crate) first: usize,
-    pub(crate) end: usize,
+    pub(crate) first: u32,
+    pub(crate) end: u32,
+}
+
+impl Chain {
+    /// Its pieces, of those its pop appended to.
+    #[inline]
+    pub(crate) fn pieces<'p>(&self, pieces: &'p [Piece]) -> &'p [Piece] {
+        pieces
+            .get(self.first as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// A chain that is one piece.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Single {
+    pub(crate) chain: Chain,
+    pub(crate) piece: Piece,
 }
 
 /// A place in the ring to go back to.
@@ -162,6 +179,15 @@ impl Ring {
         out: &mut Buffers,
     ) -> Result<Option<Chain>, QueueError> {
         either!(self, ring => ring.pop(memory, out))
+    }
+
+    /// [`Self::pop`] for what nearly all chains of frames are: one descriptor, in one region, with the
+    /// right direction. `None`, and nothing has happened, for any other chain, for none, and where
+    /// the driver has broken the ring: [`Self::pop`] then looks for itself and trusts nothing that
+    /// was read here.
+    #[inline(always)]
+    pub(crate) fn pop_single(&mut self, memory: &GuestMemory, access: Access) -> Option<Single> {
+        either!(self, ring => ring.pop_single(memory, access))
     }
 
     /// Where [`Self::pop`] stands.

@@ -7,7 +7,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
 use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table, WRITE};
-use super::{Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, part, passes};
+use super::{
+    Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, Single, part, passes,
+};
 use crate::error::{QueueError, SetupError};
 use crate::memory::GuestMemory;
 
@@ -151,7 +153,7 @@ impl PackedRing {
         memory: &GuestMemory,
         out: &mut Buffers,
     ) -> Result<Option<Chain>, QueueError> {
-        let first = out.pieces.len();
+        let first = out.pieces.len() as u32;
         let mut at = self.available;
         let Some(mut descriptor) = self.look(at) else {
             return Ok(None);
@@ -187,8 +189,22 @@ impl PackedRing {
             id: descriptor.third,
             slots,
             first,
-            end: out.pieces.len(),
+            end: out.pieces.len() as u32,
         }))
+    }
+
+    #[inline(always)]
+    pub(super) fn pop_single(&mut self, memory: &GuestMemory, access: Access) -> Option<Single> {
+        let descriptor = self.look(self.available)?;
+        let piece = descriptor.single(descriptor.fourth, access, memory)?;
+        self.available.advance(1, self.size);
+        let chain = Chain {
+            id: descriptor.third,
+            slots: 1,
+            first: 0,
+            end: 0,
+        };
+        Some(Single { chain, piece })
     }
 
     #[inline]

@@ -4,7 +4,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 
 use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table};
-use super::{Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, part, passes};
+use super::{
+    Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, Single, part, passes,
+};
 use crate::error::{QueueError, SetupError};
 use crate::memory::GuestMemory;
 
@@ -108,15 +110,34 @@ impl SplitRing {
         }
         let at = RING_HEADER + 2 * self.slot(self.next_available);
         let head = u16::from_le(self.available_u16(at).load(Ordering::Relaxed));
-        let first = out.pieces.len();
+        let first = out.pieces.len() as u32;
         self.walk(head, memory, out)?;
         self.next_available = self.next_available.wrapping_add(1);
         Ok(Some(Chain {
             id: head,
             slots: 1,
             first,
-            end: out.pieces.len(),
+            end: out.pieces.len() as u32,
         }))
+    }
+
+    #[inline(always)]
+    pub(super) fn pop_single(&mut self, memory: &GuestMemory, access: Access) -> Option<Single> {
+        if self.next_available == self.seen_available && !self.look().ok()? {
+            return None;
+        }
+        let at = RING_HEADER + 2 * self.slot(self.next_available);
+        let head = u16::from_le(self.available_u16(at).load(Ordering::Relaxed));
+        let descriptor = self.descriptor(head).ok()?;
+        let piece = descriptor.single(descriptor.third, access, memory)?;
+        self.next_available = self.next_available.wrapping_add(1);
+        let chain = Chain {
+            id: head,
+            slots: 1,
+            first: 0,
+            end: 0,
+        };
+        Some(Single { chain, piece })
     }
 
     /// Reads the driver's index; whether it is ahead of ours.
