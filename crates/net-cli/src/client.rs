@@ -1,6 +1,6 @@
 //! The commands that ask a running network: the other end of its control socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -103,7 +103,7 @@ fn the_only_one(names: Vec<String>) -> Result<String, UsageError> {
 }
 
 /// Waits until a network that is ending has ended: its socket goes last.
-fn gone(socket: &PathBuf) -> Result<(), UsageError> {
+fn gone(socket: &Path) -> Result<(), UsageError> {
     let start = Instant::now();
     while socket.exists() {
         if start.elapsed() > ENDING {

@@ -139,12 +139,12 @@ impl World {
     }
 
     /// Sends a frame from a guest and has the worker carry it.
-    fn from_guest(&mut self, n: usize, frame: &Frame) {
+    fn guest_sends(&mut self, n: usize, frame: &Frame) {
         transmit(&mut self.guests[n].0, frame);
         self.turn();
     }
 
-    fn from_outside(&mut self, frame: &Frame) {
+    fn outside_sends(&mut self, frame: &Frame) {
         transmit(&mut self.outside, frame);
         self.turn();
     }
@@ -171,7 +171,7 @@ impl World {
             target_ip: OUTSIDE,
         }
         .emit(&mut body);
-        self.from_outside(&Frame::new(OUTSIDE_MAC, ROUTER_MAC, 0x0806, &body));
+        self.outside_sends(&Frame::new(OUTSIDE_MAC, ROUTER_MAC, 0x0806, &body));
     }
 
     /// A world in which the router outside is known.
@@ -182,7 +182,7 @@ impl World {
     }
 
     fn connect(&mut self) {
-        self.from_guest(0, &frames::udp_out(0, 9, FAR, 9, b"first"));
+        self.guest_sends(0, &frames::udp_out(0, 9, FAR, 9, b"first"));
         self.router_says(ROUTER);
         let sent = self.outside();
         assert_eq!(sent.len(), 2, "the question, then the packet");
