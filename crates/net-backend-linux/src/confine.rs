@@ -6,8 +6,8 @@
 //! | [`no_new_privileges`] | privileges by `exec` | nothing |
 //! | [`private_mounts`] | mounts that others see | CAP_SYS_ADMIN |
 //! | [`drop_capabilities`] | every capability | nothing |
-//! | [`landlock`] | files but those named | nothing; Linux 5.13 |
-//! | [`seccomp`] | system calls but those listed | nothing |
+//! | [`landlock()`] | files but those named | nothing; Linux 5.13 |
+//! | [`seccomp()`] | system calls but those listed | nothing |
 //!
 //! The first four bind the calling thread and what it starts later, so that they refuse to run where
 //! there are more threads: a thread that is not bound is a way around them. They count in `/proc`,
@@ -92,7 +92,7 @@ pub fn private_mounts() -> Result<()> {
 /// Gives up every capability, and the possibility of ever having one again.
 ///
 /// The user stays who it was: root without capabilities still owns root's files, which
-/// [`landlock`] keeps from it.
+/// [`landlock()`] keeps from it.
 ///
 /// # Errors
 /// [`LinuxError::Invalid`] with more than one thread; [`LinuxError::Host`] if the kernel refuses, or

@@ -120,13 +120,20 @@ impl Netlink {
     /// As for every method; ENODEV if there is no such interface. [`LinuxError::Invalid`] of a kernel
     /// that does not know VLANs on bridges.
     pub fn filter_vlans(&self, bridge: &str) -> Result<()> {
-        let message = LinkBridge::new(bridge).vlan_filtering(true).build();
+        // Not by the crate's shorthand, which brings the bridge up as well.
+        let message = LinkMessageBuilder::<LinkBridge>::new(bridge)
+            .vlan_filtering(true)
+            .build();
         let request = self.handle.link().change(message).execute();
-        self.wait(|| format!("let {bridge} keep VLANs apart"), request)?;
+        let refused = || LinuxError::Invalid(NO_VLANS.into());
+        match self.wait(|| format!("let {bridge} keep VLANs apart"), request) {
+            Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => return Err(refused()),
+            other => other?,
+        }
         match self.filters_vlans(self.link(bridge)?.index)? {
             true => Ok(()),
-            // It takes the attribute and says nothing.
-            false => Err(LinuxError::Invalid(NO_VLANS.into())),
+            // Some kernels take the attribute and say nothing.
+            false => Err(refused()),
         }
     }
 

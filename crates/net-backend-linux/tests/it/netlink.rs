@@ -275,10 +275,23 @@ pub(crate) fn vlans() {
             let text = error.to_string();
             assert!(text.contains("VLAN"), "{text}");
             assert_eq!(netlink.find("br0").expect("an answer"), None, "left behind");
+            // One that exists is refused too, and stays as it was.
+            let plain = netlink
+                .create_bridge("br1", &BridgeOptions::default())
+                .expect("a bridge");
+            let refused = netlink.filter_vlans("br1").expect_err("no VLANs");
+            assert!(matches!(refused, LinuxError::Invalid(_)), "{refused}");
+            assert_eq!(netlink.link("br1").expect("br1"), plain);
             return println!("skip: {text}");
         }
     };
     assert!(netlink.filters_vlans(bridge.index).expect("an answer"));
+    let plain = netlink
+        .create_bridge("br1", &BridgeOptions::default())
+        .expect("a bridge");
+    assert!(!netlink.filters_vlans(plain.index).expect("an answer"));
+    netlink.filter_vlans("br1").expect("VLANs");
+    assert!(netlink.filters_vlans(plain.index).expect("an answer"));
     netlink
         .create_veth(&VethEnd::named("a0"), &VethEnd::named("a1"))
         .expect("a pair");
