@@ -19,6 +19,8 @@ const MTU: u16 = 65_521;
 const WINDOW: usize = 64;
 /// Bytes of the virtio header of a packet socket.
 const HEADER: usize = 10;
+/// Bytes of frames that wait to be read on the far side.
+const ROOM: i32 = 64 << 20;
 /// Where the frames of the cases go: the macvtap's own address.
 const NEAR: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
@@ -60,7 +62,7 @@ impl Far {
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         option(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1).expect("headers");
         option(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1).expect("one direction");
-        option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20).expect("room");
+        option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, ROOM).expect("room");
         // SAFETY: all zero is a valid `sockaddr_ll`.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -287,6 +289,10 @@ pub(crate) fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// Runs one case, or says why it cannot be.
 pub(crate) fn inside(kind: &str, case: &str) {
     // The kernel's own frames would be in the way.
+    let probe = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    if option(&probe.into(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, ROOM).is_err() {
+        return println!("skip: needs root: room for frames beyond net.core.rmem_max");
+    }
     let path = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
     fs::write(path, "1").expect("no IPv6");
     match kind {
