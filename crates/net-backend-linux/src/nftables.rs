@@ -15,6 +15,10 @@
 //! [`Nft::forward_obstacles`] finds such tables. Rules made by `iptables-legacy` cannot be seen by
 //! `nft` at all.
 //!
+//! Where the module `br_netfilter` is loaded, a guest that asks for a port that is published to itself
+//! is led there within the bridge, which gives no frame back to the port it came from: it is answered
+//! only if that port is a hairpin ([`PortOptions`](crate::netlink::PortOptions)). Others are.
+//!
 //! Rules are written as the JSON of `libnftables-json(5)`, with the types of the crate `nftables`.
 //! The program is started here and not by that crate, which lets the program's error messages go to
 //! the terminal instead of into the error.
