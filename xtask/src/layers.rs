@@ -258,6 +258,10 @@ fn edge(
             "{name} depends on {to}, which is a tool beside the house"
         ));
     }
+    // A crate's tests may ask the crate itself for a feature.
+    if kind == Kind::Dev && to == name {
+        return None;
+    }
     if let Some(&other) = floors.get(to) {
         let what = if kind == Kind::Dev { "tests of " } else { "" };
         return (other >= floor).then(|| {
