@@ -45,7 +45,10 @@ fuzz_target!(|bytes: &[u8]| {
     for (source, hop_limit) in [(host, 255), (Ipv6Addr::UNSPECIFIED, 255), (host, 64)] {
         let parsed = Solicitation::parse(source, hop_limit, bytes);
         assert!(parsed.is_err() || hop_limit == 255);
-        if let Ok(Solicitation { link_address: Some(mac) }) = parsed {
+        if let Ok(Solicitation {
+            link_address: Some(mac),
+        }) = parsed
+        {
             assert_ne!(source, Ipv6Addr::UNSPECIFIED);
             assert!(bytes.windows(6).any(|window| window == mac));
         }
