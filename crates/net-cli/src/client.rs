@@ -1,6 +1,6 @@
 //! The commands that ask a running network: the other end of its control socket.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -73,7 +73,7 @@ fn one(state: &StateDir, name: Option<&str>, request: &Request) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask(socket: &std::path::Path, request: &Request) -> Result<Reply, UsageError> {
+fn ask(socket: &Path, request: &Request) -> Result<Reply, UsageError> {
     Client::connect(socket)
         .and_then(|mut client| client.ask(request))
         .map_err(UsageError::new)

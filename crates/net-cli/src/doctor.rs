@@ -64,6 +64,18 @@ fn findings() -> Vec<Finding> {
         for (what, result) in crate::namespace::probes() {
             add(what, false, result);
         }
+        add(
+            "engine kernel: bridge, TAP, nftables",
+            false,
+            net_manager::kernel_can(net_manager::NetworkMode::Nat)
+                .map(|()| "`up` takes it unless told otherwise".to_owned())
+                .map_err(|why| format!("`up` takes engine user: {why}")),
+        );
+        add(
+            "the serving process is confined",
+            false,
+            crate::keeper::probe_confinement(),
+        );
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         add(
             "SO_PEEK_OFF for TCP (Linux 6.9)",

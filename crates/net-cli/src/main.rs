@@ -54,6 +54,9 @@ const NAMESPACE_CHILD: &str = "__namespace-child";
 /// First argument of the program when it carries packets for its parent.
 #[cfg(target_os = "linux")]
 const SERVER: &str = "__server";
+/// First argument of the program when it tries whether its confinement holds.
+#[cfg(target_os = "linux")]
+const ATTEMPTS: &str = "__attempts";
 /// First argument of the program when it plays the guest of the demo.
 #[cfg(target_os = "linux")]
 const DEMO_GUEST: &str = "__demo-guest";
@@ -98,6 +101,8 @@ fn dispatch(command: Command) -> Result<ExitCode, UsageError> {
         Command::Clean { which } => client::clean(&which),
         #[cfg(target_os = "linux")]
         Command::Server => Ok(keeper::server()),
+        #[cfg(target_os = "linux")]
+        Command::Attempts => Ok(keeper::attempts()),
         #[cfg(not(target_os = "linux"))]
         Command::Control { .. } | Command::Clean { .. } => Err(UsageError::new(
             "this command needs Linux: no network of this system can be asked yet",

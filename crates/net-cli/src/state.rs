@@ -100,9 +100,11 @@ impl State {
             log::warn!("cannot remove {}: {err}", path.display());
         }
     }
+}
 
+impl Drop for State {
     /// Gives the directory back.
-    pub(crate) fn release(mut self) {
+    fn drop(&mut self) {
         self.close();
         if let Some(held) = self.held.take() {
             held.remove();
@@ -144,9 +146,9 @@ mod tests {
         let socket = root.path().join("blue").join(CONTROL);
         drop(first.bind().unwrap());
         assert!(socket.exists());
-        first.release();
+        drop(first);
         assert!(!root.path().join("blue").exists());
-        take(Some("blue")).unwrap().release();
+        drop(take(Some("blue")).unwrap());
     }
 
     #[test]
@@ -158,7 +160,8 @@ mod tests {
         for name in ["dead", "kernel"] {
             let mut gone = State::take(Some(root.path()), None, name).unwrap();
             gone.bind().unwrap();
-            gone.control = None;
+            // As death has it: the lock ends, and what is there stays.
+            (gone.control, gone.held) = (None, None);
         }
         fs::write(root.path().join("kernel").join("journal"), "x").unwrap();
         assert!(clean(&state, Some("alive")).unwrap().is_empty());

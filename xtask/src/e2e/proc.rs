@@ -175,7 +175,8 @@ fn code(status: ExitStatus) -> i32 {
         .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-fn kill(signal: &str, target: &str) {
+/// Sends a signal to a process, or to the group of one with `-` in front.
+pub(crate) fn kill(signal: &str, target: &str) {
     let _ = Command::new("kill")
         .args(["-s", signal, "--", target])
         .stdout(Stdio::null())

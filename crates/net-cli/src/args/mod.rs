@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// The process that carries packets, started by the program itself.
     #[cfg(target_os = "linux")]
     Server,
+    /// The process that tries whether its confinement holds, started by the program itself.
+    #[cfg(target_os = "linux")]
+    Attempts,
     /// The guest of the demo, started by the program itself.
     #[cfg(target_os = "linux")]
     DemoGuest { arguments: Vec<OsString> },
@@ -93,6 +96,8 @@ where
         Some("clean") => control::clean(parser),
         #[cfg(target_os = "linux")]
         Some(crate::SERVER) => nothing_more(parser, Command::Server),
+        #[cfg(target_os = "linux")]
+        Some(crate::ATTEMPTS) => nothing_more(parser, Command::Attempts),
         #[cfg(target_os = "linux")]
         Some(crate::NAMESPACE_CHILD) => Ok(Command::NamespaceChild {
             command: parser.raw_args()?.collect(),

@@ -10,8 +10,11 @@
 //! | `serving` | the server's beginning and end, inside its process |
 //! | `wire`, `remote` | what the two say to each other |
 //! | `confine` | how the server closes the doors behind itself |
+//! | `attempts` | whether they are closed, tried |
 //! | `in_process` | everything in one process, on systems without such doors |
 
+#[cfg(target_os = "linux")]
+mod attempts;
 #[cfg(target_os = "linux")]
 mod confine;
 #[cfg(not(target_os = "linux"))]
@@ -25,6 +28,8 @@ mod serving;
 #[cfg(target_os = "linux")]
 mod wire;
 
+#[cfg(target_os = "linux")]
+pub(crate) use attempts::{attempts, probe as probe_confinement};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use in_process::Keeper;
 #[cfg(target_os = "linux")]

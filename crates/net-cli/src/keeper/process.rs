@@ -315,7 +315,6 @@ impl Running {
             state.close();
             destroy(kernel);
         }
-        state.release();
         status
     }
 }

@@ -101,7 +101,7 @@ fn capture(context: &Context, checks: &mut Checks) {
         script(
             &context.world,
             &["--pcap", &shown],
-            "ping -c1 gateway.internal",
+            "ping -4 -c1 gateway.internal",
             SHORT,
         )?;
         let bytes = std::fs::read(&path).map_err(|e| format!("{shown}: {e}"))?;

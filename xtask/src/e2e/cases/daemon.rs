@@ -139,7 +139,10 @@ fn namespace(context: &Context, checks: &mut Checks, ordinary: bool) {
         } else {
             world.host.command(&world.program)
         };
-        let mut up = Proc::spawn(command.args(["up", "--netns", &guest.pid()]), &log)?;
+        // Root would get the kernel's network; here it is the program that serves.
+        let state = world.dir.join(format!("state-{}", guest.pid()));
+        command.args(["up", "--engine", "user", "--netns", &guest.pid()]);
+        let mut up = Proc::spawn(command.arg("--state-dir").arg(&state), &log)?;
         up.wait_until(READY, |out| out.contains(&guest.pid()))?;
         Ok((guest, up))
     });
@@ -178,11 +181,26 @@ fn namespace(context: &Context, checks: &mut Checks, ordinary: bool) {
     });
 }
 
-/// Clock ticks that a process uses while it is watched.
+/// Clock ticks that a network's two processes use while they are watched.
 pub(in crate::e2e) fn ticks_over(proc: &Proc) -> Result<u64> {
-    let before = ticks(proc.pid())?;
+    let server = server_of(proc.pid()).ok_or("there is no server")?;
+    let both = || Ok::<u64, String>(ticks(proc.pid())? + ticks(server)?);
+    let before = both()?;
     std::thread::sleep(WATCH);
-    Ok(ticks(proc.pid())? - before)
+    Ok(both()? - before)
+}
+
+/// The process that carries the packets of the network whose keeper is `keeper`.
+pub(in crate::e2e) fn server_of(keeper: u32) -> Option<u32> {
+    let processes = fs::read_dir("/proc").ok()?;
+    let mut pids =
+        processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|pid| {
+        let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let status = String::from_utf8_lossy(&file("status")).into_owned();
+        let is_child = status.contains(&format!("PPid:\t{keeper}\n"));
+        is_child && String::from_utf8_lossy(&file("cmdline")).contains("__server")
+    })
 }
 
 /// User and system time of a process, in clock ticks (`proc(5)`, fields 14 and 15 of `stat`).

@@ -37,7 +37,12 @@ impl<'a> Guest<'a> {
         checks.step("the network is up", || {
             let namespace = world.namespace(false)?;
             let mut command = world.host.command(&world.program);
-            command.arg("up").args(options);
+            // Root would get the kernel's network, which has no IPv6 yet.
+            let state = world.dir.join(format!("state-{}", namespace.pid()));
+            command
+                .args(["up", "--engine", "user", "--state-dir"])
+                .arg(state);
+            command.args(options);
             command.args(["--netns", &namespace.pid()]);
             let mut up = Proc::spawn(&mut command, &log)?;
             up.wait_until(SHORT, |out| out.contains(&namespace.pid()))?;

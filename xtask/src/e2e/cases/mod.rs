@@ -1,8 +1,10 @@
 //! The tests themselves, by what plays the guest.
 
 pub(super) mod command;
+pub(super) mod control;
 pub(super) mod daemon;
 pub(super) mod ipv6;
+pub(super) mod kernel;
 pub(super) mod vm;
 
 use super::Case;
@@ -12,6 +14,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Case> {
     command::CASES
         .iter()
         .chain(daemon::CASES)
+        .chain(control::CASES)
         .chain(ipv6::CASES)
+        .chain(kernel::CASES)
         .chain(vm::CASES)
 }
