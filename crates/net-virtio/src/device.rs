@@ -263,6 +263,17 @@ impl VirtioNet {
         self.queues.get_mut(index)?.stop()
     }
 
+    /// Whether queue `index` is served.
+    pub fn is_running(&self, index: usize) -> bool {
+        self.queues.get(index).is_some_and(Queue::is_running)
+    }
+
+    /// Sets the pairs in use, where somebody else answers the control queue.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn use_pairs(&mut self, pairs: u16) {
+        self.control.pairs = pairs;
+    }
+
     /// How the driver broke queue `index`, if it did.
     pub fn fault(&self, index: usize) -> Option<QueueError> {
         self.queues.get(index)?.fault()

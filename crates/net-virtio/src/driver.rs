@@ -16,10 +16,20 @@ use crate::ring::QueueSetup;
 /// Where the memory begins in the guest's view.
 pub const BASE: u64 = 0x10_0000;
 
-/// Zeroed memory, aligned to 2 MiB.
+/// Zeroed memory.
 struct Ram {
     start: NonNull<u8>,
-    layout: Layout,
+    len: usize,
+    from: From,
+}
+
+/// Where it is from.
+enum From {
+    /// Our own, aligned to 2 MiB.
+    Heap(Layout),
+    /// A file that others map too.
+    #[cfg(target_os = "linux")]
+    File(#[allow(dead_code)] crate::vhost_user::sys::Mapping),
 }
 
 // SAFETY: only an address; bytes are reached by raw copies and atomics.
@@ -29,8 +39,12 @@ unsafe impl Sync for Ram {}
 
 impl Drop for Ram {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout in `GuestRam::new`.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        match self.from {
+            // SAFETY: allocated with this layout in `GuestRam::new`.
+            From::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), layout) },
+            #[cfg(target_os = "linux")]
+            From::File(_) => {}
+        }
     }
 }
 
@@ -50,7 +64,28 @@ impl GuestRam {
         let Some(start) = NonNull::new(unsafe { alloc_zeroed(layout) }) else {
             handle_alloc_error(layout)
         };
-        Self(Arc::new(Ram { start, layout }))
+        Self(Arc::new(Ram {
+            start,
+            len,
+            from: From::Heap(layout),
+        }))
+    }
+
+    /// `len` bytes, zero, of a file that can be given to others and not be shortened.
+    ///
+    /// # Errors
+    /// Of the host, which may not have as much.
+    #[cfg(target_os = "linux")]
+    pub fn shared(len: usize) -> std::io::Result<(Self, std::fs::File)> {
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = std::fs::File::from(memfd_create("guest", flags)?);
+        file.set_len(len as u64)?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
+        let mapping = crate::vhost_user::sys::Mapping::new(&file, 0, len)?;
+        let start = mapping.at(0).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        let from = From::File(mapping);
+        Ok((Self(Arc::new(Ram { start, len, from })), file))
     }
 
     /// The table of its one region, which keeps it alive.
@@ -58,7 +93,7 @@ impl GuestRam {
     /// # Errors
     /// None in practice: [`BASE`] and the length cannot overflow.
     pub fn memory(&self) -> Result<Arc<GuestMemory>, SetupError> {
-        let (start, len) = (self.0.start, self.0.layout.size());
+        let (start, len) = self.mapping();
         // SAFETY: the owner is the allocation, and this module makes no references into it.
         let region = unsafe { Region::new(BASE, start, len, self.0.clone())? };
         Ok(Arc::new(GuestMemory::new(vec![region])?))
@@ -66,17 +101,14 @@ impl GuestRam {
 
     /// Where it is mapped here, for whoever wants to advise the kernel about it.
     pub fn mapping(&self) -> (NonNull<u8>, usize) {
-        (self.0.start, self.0.layout.size())
+        (self.0.start, self.0.len)
     }
 
     #[inline]
     fn at(&self, address: u64, len: usize) -> *mut u8 {
         let offset = address.checked_sub(BASE).map(|offset| offset as usize);
-        let inside = offset.filter(|offset| {
-            offset
-                .checked_add(len)
-                .is_some_and(|end| end <= self.0.layout.size())
-        });
+        let inside =
+            offset.filter(|offset| offset.checked_add(len).is_some_and(|end| end <= self.0.len));
         let offset = inside.expect("the address lies in the guest's memory");
         // SAFETY: inside the allocation.
         unsafe { self.0.start.as_ptr().add(offset) }

@@ -3,8 +3,8 @@
 //! **What it is for:** a VMM, or whoever shares a guest's memory, that wants its virtio-net device
 //! served: split and packed rings, indirect tables, event indices, mergeable buffers, offloads,
 //! several pairs of queues and the control queue (VIRTIO 1.3, sections 2.7, 2.8 and 5.1). **What it
-//! is not:** a transport. PCI, MMIO and interrupts stay with the VMM; the vhost-user protocol is
-//! not here yet.
+//! is not:** a VMM. PCI, MMIO and interrupts stay with it, or with the front-end behind the module
+//! `vhost_user` (Linux).
 //!
 //! | part | its job |
 //! |---|---|
@@ -50,6 +50,8 @@ mod queue;
 #[allow(unsafe_code)]
 mod ring;
 mod steering;
+#[cfg(target_os = "linux")]
+pub mod vhost_user;
 
 pub use device::{CONFIG_LEN, DeviceConfig, Doorbell, MAX_PAIRS, VirtioNet};
 pub use error::{QueueError, SetupError};

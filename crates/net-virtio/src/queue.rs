@@ -10,6 +10,9 @@ use crate::ring::{Access, Buffers, Chain, QueueSetup, QueueState, Ring, RingFeat
 pub trait Interrupt: Send {
     /// Called once for a batch that the driver wants to hear of. Must not block.
     fn signal(&self);
+
+    /// Called when the driver has broken its queue, which is stopped. Must not block.
+    fn broken(&self) {}
 }
 
 impl<F: Fn() + Send> Interrupt for F {
@@ -100,7 +103,9 @@ impl Queue {
     #[cold]
     pub(crate) fn break_with(&mut self, error: QueueError) {
         log::warn!("a guest broke a queue, which is stopped: {error}");
-        self.running = None;
+        if let Some(running) = self.running.take() {
+            running.interrupt.broken();
+        }
         self.fault = Some(error);
     }
 

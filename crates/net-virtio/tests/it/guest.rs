@@ -107,13 +107,25 @@ pub(crate) struct Guest {
     sending: Vec<u64>,
     /// Interrupts of receive and transmit queue.
     pub(crate) interrupts: [Arc<AtomicUsize>; 2],
+    /// The device wants to hear that receive buffers were added.
+    pub(crate) receive_kick: bool,
 }
 
 impl Guest {
     pub(crate) fn new(shape: Shape) -> Self {
+        Self::over(GuestRam::new(Self::footprint(shape)), shape)
+    }
+
+    /// Bytes of memory it needs.
+    pub(crate) fn footprint(shape: Shape) -> usize {
+        let buffers = 2 * u64::from(shape.size) + 1;
+        (3 * DriverQueue::footprint(shape.size) + buffers * SLOT) as usize
+    }
+
+    /// A guest in this memory.
+    pub(crate) fn over(ram: GuestRam, shape: Shape) -> Self {
         let queue = DriverQueue::footprint(shape.size);
         let buffers = 2 * u64::from(shape.size) + 1;
-        let ram = GuestRam::new((3 * queue + buffers * SLOT) as usize);
         let make = |n: u64| DriverQueue::new(&ram, BASE + n * queue, shape.size, shape.options);
         let (receive, transmit, control) = (make(0), make(1), make(2));
         let first = BASE + 3 * queue;
@@ -126,6 +138,7 @@ impl Guest {
             receiving: vec![0; shape.size.into()],
             sending: vec![0; shape.size.into()],
             interrupts: Default::default(),
+            receive_kick: false,
             ram,
         };
         guest.refill();
@@ -195,7 +208,7 @@ impl Guest {
             };
             self.receiving[usize::from(id)] = address;
         }
-        self.receive.publish();
+        self.receive_kick |= self.receive.publish();
     }
 
     /// Sends a frame; false where the queue is full.

@@ -8,3 +8,5 @@ mod hostile;
 mod offloads;
 mod queues;
 mod traffic;
+#[cfg(target_os = "linux")]
+mod vhost_user;

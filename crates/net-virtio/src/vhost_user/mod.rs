@@ -1,0 +1,56 @@
+//! A back end for vhost-user: virtio-net for QEMU, Cloud Hypervisor, crosvm and whoever else speaks
+//! it (Linux; <https://qemu-project.gitlab.io/qemu/interop/vhost-user.html>).
+//!
+//! | part | its job |
+//! |---|---|
+//! | [`VhostUserPort`] | the port, a [`net_backend::NetworkBackend`], which outlives connections |
+//! | [`VhostUserListener`] | where front-ends connect |
+//!
+//! Frames are moved by whoever drives the port. Messages are read and carried out by a thread of the
+//! port's own, which may wait for a front-end as long as it likes: it holds the device only while a
+//! message is carried out, and the worker does not wait for it even then.
+//!
+//! Served are the protocol features `MQ`, `REPLY_ACK`, `CONFIG`, `CONFIGURE_MEM_SLOTS` (64 slots) and
+//! `RESET_DEVICE`. **Not served** are `INFLIGHT_SHMFD` (a chain is taken and given back under one
+//! lock, so only a back end killed in between loses any), `LOG_SHMFD` (live migration), `STATUS`,
+//! rings that are polled instead of kicked, and an IOMMU.
+//!
+//! # Hostile front-ends
+//!
+//! Every malformed message ends its connection, and nothing else. Descriptors for kicks and calls must
+//! be eventfds; kicks are never read, calls never waited for. Memory must lie within its file. What
+//! remains is trust in two things: that the file is not shortened afterwards (sealed files cannot be;
+//! otherwise a warning is logged), and that nobody takes `O_NONBLOCK` away from a call descriptor
+//! again and fills it, which would hold up the worker.
+
+mod error;
+mod memory;
+mod port;
+mod rings;
+mod server;
+mod session;
+mod shared;
+#[allow(unsafe_code)]
+pub(crate) mod sys;
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+pub use port::{VhostUserPort, VhostUserStats};
+pub use server::VhostUserListener;
+
+use crate::error::SetupError;
+use crate::memory::Region;
+
+/// A region of the front-end's memory, which keeps its mapping.
+#[allow(unsafe_code)]
+fn region_of(
+    mapping: sys::Mapping,
+    host: NonNull<u8>,
+    at: memory::RegionAt,
+) -> Result<Region, SetupError> {
+    let len = usize::try_from(at.size).map_err(|_| SetupError::Region(at.guest))?;
+    // SAFETY: `host` is followed by `len` bytes of the mapping, which the region owns; no reference
+    // into it is ever made.
+    unsafe { Region::new(at.guest, host, len, Arc::new(mapping)) }
+}

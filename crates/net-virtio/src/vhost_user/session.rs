@@ -1,0 +1,240 @@
+//! What each message of the protocol does. Messages are read and answered by the crate `vhost`.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use vhost::vhost_user::message::{
+    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
+    VhostUserLog, VhostUserMemoryRegion, VhostUserShMemConfig, VhostUserSharedMsg,
+    VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
+};
+use vhost::vhost_user::{
+    GpuBackend, Result, VhostUserBackendReqHandler, VhostUserProtocolFeatures,
+};
+
+use super::error::ProtocolError;
+use super::memory::{MAX_REGIONS, Mapped, MemoryTable, RegionAt};
+use super::rings::{RingAt, Rings};
+use super::shared::Shared;
+use super::sys;
+
+/// The largest configuration space there is (VIRTIO 1.3, 4.1.4.5); ours is followed by zeros.
+const CONFIG_SPACE: usize = 4096;
+
+/// One connection's messages, carried out on the device.
+pub(super) struct Session(pub(super) Arc<Shared>);
+
+impl Session {
+    /// Carries something out with the rings, then lets the worker look.
+    fn with<T>(&self, what: impl FnOnce(&mut Rings) -> T) -> T {
+        self.0.from_outside(what)
+    }
+}
+
+/// Whichever region message it came in.
+fn region_at(region: &VhostUserMemoryRegion) -> RegionAt {
+    RegionAt {
+        guest: region.guest_phys_addr,
+        size: region.memory_size,
+        user: region.user_addr,
+        offset: region.mmap_offset,
+    }
+}
+
+/// A descriptor that a message may leave out.
+fn optional_eventfd(file: Option<File>) -> std::result::Result<Option<OwnedFd>, ProtocolError> {
+    Ok(file.map(sys::foreign_eventfd).transpose()?)
+}
+
+fn refuse<T>(what: &'static str) -> Result<T> {
+    Err(ProtocolError::NotServed(what).into())
+}
+
+impl VhostUserBackendReqHandler for Session {
+    fn set_owner(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn reset_owner(&self) -> Result<()> {
+        self.with(Rings::disable_all);
+        Ok(())
+    }
+
+    fn reset_device(&self) -> Result<()> {
+        self.with(Rings::reset);
+        Ok(())
+    }
+
+    fn get_features(&self) -> Result<u64> {
+        Ok(self.with(|rings| rings.features()))
+    }
+
+    fn set_features(&self, features: u64) -> Result<()> {
+        Ok(self.with(|rings| rings.set_features(features))?)
+    }
+
+    fn set_mem_table(
+        &self,
+        regions: &[VhostUserMemoryRegion],
+        files: Vec<File>,
+        _postcopy: Option<bool>,
+    ) -> Result<Option<Vec<u64>>> {
+        // Mapped and unmapped without the lock: either may take its time.
+        let mapped = regions
+            .iter()
+            .zip(files)
+            .map(|(region, file)| Mapped::new(region_at(region), file));
+        let table = MemoryTable::new(mapped.collect::<std::result::Result<_, _>>()?)?;
+        drop(self.with(|rings| rings.set_memory(table)));
+        Ok(None)
+    }
+
+    fn set_vring_num(&self, index: u32, num: u32) -> Result<()> {
+        Ok(self.with(|rings| rings.set_size(index, num))?)
+    }
+
+    fn set_vring_addr(
+        &self,
+        index: u32,
+        _flags: VhostUserVringAddrFlags,
+        descriptor: u64,
+        used: u64,
+        available: u64,
+        _log: u64,
+    ) -> Result<()> {
+        let at = RingAt {
+            descriptors: descriptor,
+            driver: available,
+            device: used,
+        };
+        Ok(self.with(|rings| rings.set_addresses(index, at))?)
+    }
+
+    fn set_vring_base(&self, index: u32, base: u32) -> Result<()> {
+        Ok(self.with(|rings| rings.set_base(index, base))?)
+    }
+
+    fn get_vring_base(&self, index: u32) -> Result<VhostUserVringState> {
+        let base = self.with(|rings| rings.take_base(index))?;
+        Ok(VhostUserVringState::new(index, base))
+    }
+
+    fn set_vring_kick(&self, index: u8, fd: Option<File>) -> Result<()> {
+        let kick = optional_eventfd(fd)?.ok_or(ProtocolError::NoKick(index))?;
+        Ok(self.with(|rings| rings.set_kick(index.into(), kick))?)
+    }
+
+    fn set_vring_call(&self, index: u8, fd: Option<File>) -> Result<()> {
+        let call = optional_eventfd(fd)?;
+        Ok(self.with(|rings| rings.set_call(index.into(), call))?)
+    }
+
+    fn set_vring_err(&self, index: u8, fd: Option<File>) -> Result<()> {
+        let error = optional_eventfd(fd)?;
+        Ok(self.with(|rings| rings.set_error(index.into(), error))?)
+    }
+
+    fn get_protocol_features(&self) -> Result<VhostUserProtocolFeatures> {
+        Ok(OFFERED)
+    }
+
+    fn set_protocol_features(&self, features: u64) -> Result<()> {
+        let extra = features & !OFFERED.bits();
+        if extra != 0 {
+            return Err(ProtocolError::ProtocolFeatures(extra).into());
+        }
+        Ok(())
+    }
+
+    /// Receive and transmit rings. QEMU takes the number for pairs and so could ask for twice as
+    /// many as there are, whereupon its connection ends; Cloud Hypervisor takes it for rings.
+    fn get_queue_num(&self) -> Result<u64> {
+        Ok(self.with(|rings| rings.device().queues() as u64 - 1))
+    }
+
+    fn set_vring_enable(&self, index: u32, enable: bool) -> Result<()> {
+        Ok(self.with(|rings| rings.enable(index, enable))?)
+    }
+
+    fn get_config(&self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
+        let mut space = [0; CONFIG_SPACE];
+        let ours = self.with(|rings| rings.device().config_space());
+        space[..ours.len()].copy_from_slice(&ours);
+        let asked = space.get(offset as usize..).unwrap_or_default();
+        let asked = asked.get(..size as usize).unwrap_or_default();
+        Ok(asked.to_vec())
+    }
+
+    fn set_config(&self, _offset: u32, _bytes: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
+        Err(ProtocolError::ReadOnlyConfig.into())
+    }
+
+    fn get_max_mem_slots(&self) -> Result<u64> {
+        Ok(MAX_REGIONS as u64)
+    }
+
+    fn add_mem_region(
+        &self,
+        region: &VhostUserSingleMemoryRegion,
+        file: File,
+        _postcopy: Option<bool>,
+    ) -> Result<Option<u64>> {
+        let mapped = Mapped::new(region_at(region), file)?;
+        let table = self.with(|rings| rings.memory().clone()).with(mapped)?;
+        drop(self.with(|rings| rings.set_memory(table)));
+        Ok(None)
+    }
+
+    fn remove_mem_region(&self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
+        let table = self.with(|rings| rings.memory().clone());
+        let table = table.without(region_at(region))?;
+        drop(self.with(|rings| rings.set_memory(table)));
+        Ok(())
+    }
+
+    fn set_gpu_socket(&self, _gpu: GpuBackend) -> Result<()> {
+        refuse("a display")
+    }
+
+    fn get_shared_object(&self, _uuid: VhostUserSharedMsg) -> Result<File> {
+        refuse("an object of another device")
+    }
+
+    fn get_inflight_fd(&self, _inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        refuse("a log of what is in flight")
+    }
+
+    fn set_inflight_fd(&self, _inflight: &VhostUserInflight, _file: File) -> Result<()> {
+        refuse("a log of what is in flight")
+    }
+
+    fn get_shmem_config(&self) -> Result<VhostUserShMemConfig> {
+        refuse("memory of the device's own")
+    }
+
+    fn set_device_state_fd(
+        &self,
+        _direction: VhostTransferStateDirection,
+        _phase: VhostTransferStatePhase,
+        _fd: File,
+    ) -> Result<Option<File>> {
+        refuse("a transfer of the device's state")
+    }
+
+    fn check_device_state(&self) -> Result<()> {
+        refuse("a transfer of the device's state")
+    }
+
+    fn set_log_base(&self, _log: &VhostUserLog, _file: File) -> Result<()> {
+        refuse("a log of written pages")
+    }
+}
+
+/// The protocol features served. Not among them: STATUS, whose messages the crate `vhost` does not
+/// know; `INFLIGHT_SHMFD` and `LOG_SHMFD`.
+const OFFERED: VhostUserProtocolFeatures = VhostUserProtocolFeatures::REPLY_ACK
+    .union(VhostUserProtocolFeatures::MQ)
+    .union(VhostUserProtocolFeatures::CONFIG)
+    .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
+    .union(VhostUserProtocolFeatures::RESET_DEVICE);
