@@ -56,8 +56,9 @@ pub(super) struct Cursor {
 pub(super) struct FreeList {
     words: Box<[AtomicU64]>,
     trays: Box<[Tray]>,
-    /// The number of releases at which the list was found empty last. The counts of the words only
-    /// grow: as long as their sum is this, each is what it was then.
+    /// The number of releases at which the list was found empty last. Counts only grow: as long as
+    /// their sum is this, each is what it was then. (A word's wraps after 2^31. Should the sum be the
+    /// same for that reason, at one of 2^31 releases, a search then looks once and not twice.)
     proof: CachePadded<AtomicU64>,
 }
 
@@ -109,10 +110,7 @@ impl FreeList {
     pub(super) fn take_tray(&self, out: &mut [u32], at: &mut Cursor) -> usize {
         let mut filled = 0;
         if let Some(tray) = self.trays.get(at.tray as usize) {
-            tray.take(out, &mut filled);
-            if filled != 0 {
-                at.tray = self.here_or_after(tray, at.tray);
-            }
+            self.take_from_tray(tray, at.tray, out, &mut filled, at);
         }
         filled
     }
@@ -164,14 +162,17 @@ impl FreeList {
             }
             for (first, trays) in [(trays_behind.len(), trays_ahead), (0, trays_behind)] {
                 for (offset, tray) in trays.iter().enumerate() {
-                    let before = *filled;
-                    releases += tray.take(out, filled);
-                    if *filled > before {
-                        at.tray = self.here_or_after(tray, (first + offset) as u32);
+                    // Apart from the taking: most are empty when all are looked at.
+                    releases += if let Some(releases) = tray.releases_if_empty() {
+                        releases
+                    } else {
+                        let index = (first + offset) as u32;
+                        let releases = self.take_from_tray(tray, index, out, filled, at);
                         if *filled == out.len() {
                             return;
                         }
-                    }
+                        releases
+                    };
                 }
             }
             if releases == known {
@@ -214,6 +215,24 @@ impl FreeList {
                 won &= won - 1;
             }
         }
+    }
+
+    /// Takes what `tray`, number `index`, has for the rest of `out`; returns what [`Tray::take`] does.
+    #[inline]
+    fn take_from_tray(
+        &self,
+        tray: &Tray,
+        index: u32,
+        out: &mut [u32],
+        filled: &mut usize,
+        at: &mut Cursor,
+    ) -> u64 {
+        let before = *filled;
+        let releases = tray.take(out, filled);
+        if *filled > before {
+            at.tray = self.here_or_after(tray, index);
+        }
+        releases
     }
 
     /// Puts one buffer back that the caller owns.

@@ -1,7 +1,7 @@
 //! Free buffers handed over many at a time: their numbers in a row, on two cache lines.
 //!
 //! A bitmap moves neighbours cheaply, but buffers that come back in any order touch a word each. A
-//! tray carries any [`ENTRIES`] of them from one thread to another for two changes of one word:
+//! tray carries any [`ENTRIES`] of them from one thread to another for three changes of one word:
 //!
 //! ```text
 //!  63               8   7    6    0
@@ -99,6 +99,13 @@ impl Tray {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// The number of releases here, unless there is something to take.
+    #[inline]
+    pub(super) fn releases_if_empty(&self) -> Option<u64> {
+        let seen = self.state.load(Ordering::Acquire);
+        (seen & COUNT == 0).then_some(seen / RELEASE)
     }
 
     /// Buffers here.

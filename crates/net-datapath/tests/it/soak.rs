@@ -1,7 +1,7 @@
 //! Two threads, a bounded number of steps, and everything accounted for. Run under a sanitizer these
 //! are also a race detector.
 
-use net_datapath::pool::{PacketBuf, PacketPool, PoolConfig};
+use net_datapath::pool::{PacketBuf, PacketPool, PoolCache, PoolConfig};
 use net_datapath::ring::{Consumer, LockFreeRing, Producer};
 use net_datapath::stats::DatapathStats;
 use std::sync::Barrier;
@@ -182,50 +182,95 @@ fn never_a_false_empty_with_caches() {
     assert_eq!((pool.available(), pool.exhausted()), (buffers, 0));
 }
 
-#[test]
-fn one_allocates_and_the_other_frees() {
-    for use_cache in [false, true] {
-        let pool = pool(200);
-        let (mut tx, mut rx) = LockFreeRing::with_capacity(64);
-        let from = pool.clone();
-        let producer = thread::spawn(move || {
-            let cache = from.cache(16);
-            let mut sent = 0;
-            while sent < STEPS {
-                let buf = if use_cache {
-                    cache.alloc()
-                } else {
-                    from.alloc()
-                };
-                let Some(mut buf) = buf else {
-                    thread::yield_now();
-                    continue;
-                };
-                buf.extend_from_slice(&sent.to_le_bytes()).expect("fits");
-                let mut item = buf;
-                while let Err(full) = tx.push_lazy(item) {
-                    item = full.into_inner();
-                    thread::yield_now();
-                }
-                sent += 1;
-            }
-        });
-        let cache = pool.cache(16);
-        let mut next = 0u64;
-        while !rx.is_finished() {
-            let Some(buf) = rx.pop_lazy() else {
-                thread::yield_now();
-                continue;
-            };
-            assert_eq!(&buf[..], next.to_le_bytes());
-            next += 1;
-            if use_cache {
-                cache.free(buf);
-            }
+/// How buffers come from the pool and go back to it.
+#[derive(Clone, Copy)]
+enum Way {
+    Singly,
+    /// More than half a tray: these go on trays.
+    Batches,
+    /// Of so many buffers; from 32 on they exchange trays with the pool.
+    Cache(usize),
+}
+
+impl Way {
+    fn cache(self, pool: &PacketPool) -> Option<PoolCache> {
+        match self {
+            Way::Cache(capacity) => Some(pool.cache(capacity)),
+            Way::Singly | Way::Batches => None,
         }
-        producer.join().unwrap();
-        drop(cache);
-        assert_eq!((next, pool.available()), (STEPS, 200));
+    }
+}
+
+fn send(pool: &PacketPool, way: Way, mut tx: Producer<PacketBuf>, count: u64) {
+    let cache = way.cache(pool);
+    let mut fresh = Vec::new();
+    let mut sent = 0u64;
+    while sent < count {
+        match (way, &cache) {
+            (Way::Batches, _) => {
+                pool.alloc_batch(&mut fresh, (count - sent).min(32) as usize);
+            }
+            (_, Some(cache)) => fresh.extend(cache.alloc()),
+            (_, None) => fresh.extend(pool.alloc()),
+        }
+        if fresh.is_empty() {
+            thread::yield_now();
+        }
+        for mut buf in fresh.drain(..) {
+            buf.extend_from_slice(&sent.to_le_bytes()).expect("fits");
+            while let Err(full) = tx.push_lazy(buf) {
+                buf = full.into_inner();
+                thread::yield_now();
+            }
+            sent += 1;
+        }
+    }
+}
+
+/// Returns how many came.
+fn receive(pool: &PacketPool, way: Way, mut rx: Consumer<PacketBuf>) -> u64 {
+    let cache = way.cache(pool);
+    let mut used = Vec::new();
+    let mut next = 0u64;
+    while !rx.is_finished() {
+        let Some(buf) = rx.pop_lazy() else {
+            pool.free_batch(used.drain(..));
+            thread::yield_now();
+            continue;
+        };
+        assert_eq!(&buf[..], next.to_le_bytes());
+        next += 1;
+        match (way, &cache) {
+            (Way::Batches, _) => used.push(buf),
+            (_, Some(cache)) => cache.free(buf),
+            (_, None) => drop(buf),
+        }
+        if used.len() == 32 {
+            pool.free_batch(used.drain(..));
+        }
+    }
+    next
+}
+
+#[test]
+fn some_allocate_and_others_free() {
+    const RING: usize = 64;
+    for way in [Way::Singly, Way::Batches, Way::Cache(16), Way::Cache(64)] {
+        for pairs in [1, 2] {
+            // Rings and caches cannot hold all, but all that is on trays goes through few of them.
+            let buffers = pairs * (RING + 64 + 32 + 4);
+            let pool = pool(buffers);
+            let count = STEPS / pairs as u64;
+            thread::scope(|scope| {
+                for _ in 0..pairs {
+                    let pool = &pool;
+                    let (tx, rx) = LockFreeRing::with_capacity(RING);
+                    scope.spawn(move || send(pool, way, tx, count));
+                    scope.spawn(move || assert_eq!(receive(pool, way, rx), count));
+                }
+            });
+            assert_eq!(pool.available(), buffers);
+        }
     }
 }
 
