@@ -1,6 +1,5 @@
 //! The host in this process: the keeper's hands.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -17,7 +16,8 @@ use crate::usage::UsageError;
 pub(crate) struct Local {
     paths: Vec<(Place, BoundPath)>,
     /// What [`Place::Command`] becomes.
-    pub(crate) command: Vec<OsString>,
+    #[cfg(target_os = "linux")]
+    pub(crate) command: Vec<std::ffi::OsString>,
     /// Its process, until somebody waits for it.
     #[cfg(target_os = "linux")]
     pub(crate) namespace: Option<net_backend_linux::netns::NamespaceChild>,
@@ -84,6 +84,11 @@ impl Host for Local {
             #[cfg(target_os = "linux")]
             Place::Bess(path) => {
                 self.bound(place, Device::BessListener, BoundPath::sequenced(path))
+            }
+            #[cfg(target_os = "linux")]
+            Place::VhostUser(vhost) => {
+                let device = Device::VhostUserListener(vhost.queues.unwrap_or(1));
+                self.bound(place, device, BoundPath::stream(&vhost.path))
             }
             Place::VzFd(fd) => inherited(*fd),
             Place::Vmnet(uplink) => uplink.open(guest.mtu).map(Opened::Backend),

@@ -38,6 +38,7 @@ pub(crate) struct Guest {
 /// How a descriptor is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(crate) enum Device {
     /// A bound stream socket, for QEMU to connect to.
     QemuStreamListener,
@@ -51,6 +52,8 @@ pub(crate) enum Device {
     UnixgramPair,
     /// A bound socket of sequenced packets.
     BessListener,
+    /// A bound stream socket, for a VMM to connect to; pairs of queues.
+    VhostUserListener(u16),
     /// A TAP device.
     Tap,
     /// A packet socket at one end of a virtual Ethernet pair.
