@@ -10,14 +10,3 @@ pub(crate) use loom::sync::{
 pub(crate) use alloc::sync::Arc;
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-
-/// Lets another thread run while this one waits for it to finish its step.
-///
-/// Only loom needs it: its scheduler would otherwise explore a spin for ever.
-#[inline]
-pub(crate) fn spin() {
-    #[cfg(loom)]
-    loom::thread::yield_now();
-    #[cfg(not(loom))]
-    core::hint::spin_loop();
-}

@@ -477,11 +477,16 @@ fn a_tray_is_filled_again_while_a_taker_reads_it() {
                 drop(bufs);
             }
         });
-        for _ in 0..2 {
-            let buf = watched.pool.alloc().expect("at most two are elsewhere");
-            watched.touch(&buf);
+        // Kept, so that the second comes from the tray again; one is there at least for the first.
+        let first = watched.pool.alloc().expect("at most two are elsewhere");
+        watched.touch(&first);
+        let second = watched.pool.alloc();
+        if let Some(second) = &second {
+            assert_ne!(first.index(), second.index());
+            watched.touch(second);
         }
         thread.join().unwrap();
+        drop((first, second));
         assert_eq!(watched.pool.available(), 3);
     });
 }
@@ -544,6 +549,40 @@ fn search_is_not_fooled_by_buffers_that_move_to_a_tray() {
         drop(watched.pool.alloc().expect("one is free at every moment"));
         drop(thread.join().unwrap());
         assert_eq!(watched.pool.exhausted(), 1);
+    });
+}
+
+#[test]
+fn search_is_not_fooled_by_buffers_that_move_from_tray_to_tray() {
+    // Three trays. Two buffers lie on the last; the mover puts two others on the second, which the
+    // searcher has passed perhaps, and takes away those on the last.
+    model(Some(3), || {
+        let Watched { pool, .. } = Watched::new(6);
+        let mut bufs = Vec::new();
+        assert_eq!(pool.alloc_batch(&mut bufs, 6), 6);
+        // Found empty once: only the releases on trays tell that this is over.
+        assert!(pool.alloc().is_none());
+        let (searcher, mover) = (pool.cache(1), pool.cache(3));
+        // The mover gives on the first tray, and is to go on at the second.
+        mover.free_batch(bufs.drain(..2));
+        mover.flush();
+        pool.free_batch(bufs.drain(..2));
+        pool.free_batch(bufs.drain(..));
+        // The first and the second are taken again.
+        assert_eq!(pool.alloc_batch(&mut bufs, 2), 2);
+        assert_eq!(pool.alloc_batch(&mut bufs, 2), 2);
+        let rest = bufs.split_off(2);
+        let other = pool.clone();
+        let thread = thread::spawn(move || {
+            mover.free_batch(bufs);
+            mover.flush();
+            let mut bufs = Vec::new();
+            other.alloc_batch(&mut bufs, 2);
+            bufs
+        });
+        drop(searcher.alloc().expect("two are free at every moment"));
+        drop((thread.join().unwrap(), rest));
+        assert_eq!(pool.exhausted(), 1);
     });
 }
 

@@ -27,7 +27,7 @@ use alloc::boxed::Box;
 use crossbeam_utils::CachePadded;
 
 use super::tray::{ENTRIES, Tray};
-use crate::sync::{AtomicU64, Ordering, spin};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Buffers per word.
 pub(super) const BITS: usize = 32;
@@ -181,8 +181,9 @@ impl FreeList {
                 }
                 return;
             }
+            // No pause: to look again takes another's release, so this is no spin. (And loom lets no
+            // thread that yields read what is old once more.)
             known = releases;
-            spin();
         }
     }
 
