@@ -21,6 +21,8 @@ pub(crate) enum Place {
     Vfkit(PathBuf),
     /// bess, listening here.
     Bess(PathBuf),
+    /// A VMM that speaks vhost-user, listening here.
+    VhostUser(VhostUserPlace),
     /// A socket that was inherited under this number, for Virtualization.framework.
     VzFd(i32),
     /// An interface of vmnet.framework, in place of a gateway.
@@ -37,6 +39,13 @@ pub(crate) enum Place {
     Command,
     /// The QEMU that `qemu` starts, by a socket that it inherits.
     Child,
+}
+
+/// Where a VMM connects to speak vhost-user, and the pairs of queues it gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct VhostUserPlace {
+    pub(crate) path: PathBuf,
+    pub(crate) queues: Option<u16>,
 }
 
 /// A TAP device for a virtual machine, and who may open it.
@@ -86,6 +95,10 @@ impl fmt::Display for Place {
             Self::QemuDgram(path) => write!(f, "qemu-dgram:{}", path.display()),
             Self::Vfkit(path) => write!(f, "vfkit:{}", path.display()),
             Self::Bess(path) => write!(f, "bess:{}", path.display()),
+            Self::VhostUser(vhost) => {
+                write!(f, "vhost-user:{}", vhost.path.display())?;
+                option(f, "queues", vhost.queues)
+            }
             Self::VzFd(fd) => write!(f, "vz-fd:{fd}"),
             Self::Vmnet(uplink) => write!(f, "vmnet:{uplink}"),
             Self::Netns(name) => write!(f, "netns:{name}"),
@@ -123,7 +136,8 @@ impl FromStr for Place {
         let bad = || {
             UsageError::new(format!(
                 "`{text}` is no place for a guest: expected KIND:WHERE such as tap:vm0,queues=2, \
-                 with the kinds qemu-stream, qemu-dgram, vfkit, bess, netns, tap, served-tap, macvtap"
+                 with the kinds qemu-stream, qemu-dgram, vfkit, bess, vhost-user, netns, tap, \
+                 served-tap, macvtap"
             ))
         };
         let (kind, rest) = text.split_once(':').ok_or_else(bad)?;
@@ -135,6 +149,7 @@ impl FromStr for Place {
             "qemu-dgram" => Ok(Self::QemuDgram(rest.into())),
             "vfkit" => Ok(Self::Vfkit(rest.into())),
             "bess" => Ok(Self::Bess(rest.into())),
+            "vhost-user" => vhost_user(rest),
             "vz-fd" => Ok(Self::VzFd(inherited_fd(rest)?)),
             "vmnet" => Ok(Self::Vmnet(rest.parse()?)),
             "netns" => Ok(Self::Netns(rest.to_owned())),
@@ -144,6 +159,21 @@ impl FromStr for Place {
             _ => Err(bad()),
         }
     }
+}
+
+fn vhost_user(text: &str) -> Result<Place, UsageError> {
+    let (path, options) = split(text);
+    let mut vhost = VhostUserPlace {
+        path: path.into(),
+        queues: None,
+    };
+    for (key, value) in options {
+        match key {
+            "queues" => vhost.queues = Some(number(key, value, 1, 128)?),
+            _ => return Err(unknown("vhost-user", key, "queues")),
+        }
+    }
+    Ok(Place::VhostUser(vhost))
 }
 
 fn tap(text: &str) -> Result<Place, UsageError> {
@@ -241,6 +271,8 @@ mod tests {
             "qemu-dgram:relative",
             "vfkit:/x:y",
             "bess:/b",
+            "vhost-user:/b",
+            "vhost-user:/b c,queues=128",
             "vz-fd:3",
             "vmnet:bridged=en0",
             "netns:blue",

@@ -51,6 +51,8 @@ ATTACH (each may be repeated: many guests, one network)
     --qemu-dgram PATH             QEMU -netdev dgram,...,remote.type=unix,remote.path=PATH
     --vfkit PATH                  vfkit, libkrun, Virtualization.framework: unixgram
     --bess PATH                   SOCK_SEQPACKET
+    --vhost-user PATH[,queues=N]  virtio-net itself, in the machine's shared memory (Linux): QEMU
+                                  -netdev vhost-user, Cloud Hypervisor --net vhost_user=true,socket=
     --vz-fd N                     Virtualization.framework: the inherited end of a socket pair
     --vmnet shared|host-only|bridged=IF
                                   macOS: the switch alone, its way out, DHCP and DNS by macOS

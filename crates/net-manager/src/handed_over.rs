@@ -39,6 +39,38 @@ impl Network {
         self.attach_any(Attach::Listener(Listener::Bess(listener)), options)
     }
 
+    /// Attaches a virtio-net device with this many pairs of queues, whose VMM connects to `listener`
+    /// and speaks vhost-user.
+    ///
+    /// # Errors
+    /// As [`Network::attach`]; [`ManagerError::Backend`] also where the host has no descriptor or no
+    /// thread for it.
+    #[cfg(target_os = "linux")]
+    pub fn attach_vhost_user_listener(
+        &self,
+        listener: std::os::unix::net::UnixListener,
+        pairs: u16,
+        options: AttachOptions,
+    ) -> Result<AttachmentInfo, ManagerError> {
+        use net_backend::{BackendError, NetworkBackend};
+        use net_virtio::DeviceConfig;
+        use net_virtio::vhost_user::VhostUserPort;
+
+        let refused = |err| BackendError::host("serve vhost-user", &err);
+        let mut device = DeviceConfig::default()
+            .with_mtu(self.config().mtu)
+            .with_pairs(pairs);
+        if let Some(mac) = options.mac {
+            device = device.with_mac(net_wire::MacAddr(mac));
+        }
+        let mut port = VhostUserPort::new(device).map_err(refused)?;
+        // The worker will ask for the same; a VMM must not have come before that.
+        let offloads = port.capabilities().offloads;
+        port.set_offloads(offloads)?;
+        port.listen(listener.into()).map_err(refused)?;
+        self.attach(Box::new(port), options)
+    }
+
     /// Publishes a port whose socket [`bind_published`](crate::bind_published) has made, in a process
     /// that may bind it.
     ///

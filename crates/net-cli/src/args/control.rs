@@ -7,7 +7,7 @@ use lexopt::prelude::*;
 use net_manager::control::Request;
 
 use super::{Command, text};
-use crate::place::Place;
+use crate::place::{Place, VhostUserPlace};
 use crate::usage::UsageError;
 
 /// Which network is meant.
@@ -125,6 +125,10 @@ fn absolute(place: Place) -> Result<Place, UsageError> {
         Place::QemuDgram(path) => Place::QemuDgram(whole(path)?),
         Place::Vfkit(path) => Place::Vfkit(whole(path)?),
         Place::Bess(path) => Place::Bess(whole(path)?),
+        Place::VhostUser(vhost) => Place::VhostUser(VhostUserPlace {
+            path: whole(vhost.path)?,
+            ..vhost
+        }),
         other => other,
     })
 }

@@ -149,8 +149,8 @@ fn up(mut parser: lexopt::Parser) -> Result<Command, UsageError> {
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('f') | Long("file") => file = Some(PathBuf::from(parser.value()?)),
             Long(
-                kind @ ("qemu-stream" | "qemu-dgram" | "vfkit" | "bess" | "vz-fd" | "vmnet"
-                | "netns"),
+                kind @ ("qemu-stream" | "qemu-dgram" | "vfkit" | "bess" | "vhost-user" | "vz-fd"
+                | "vmnet" | "netns"),
             ) => {
                 // Each of these is `--attach` with its kind in front.
                 let kind = kind.to_owned();
@@ -225,6 +225,7 @@ mod tests {
         assert!(network.host_loopback);
         assert_eq!(command, ["sh", "-c", "true", "--mtu", "1"]);
         let line = "up -f net.toml --qemu-stream /a --qemu-stream /b --vfkit /c --netns 17 \
+                    --vhost-user /d,queues=2 \
                     --tap tap0 --attach tap:vm0,queues=4 --attach netns:blue";
         let Ok(Command::Up { attach, file, .. }) = parsed(line) else {
             panic!("{line}")
@@ -235,6 +236,7 @@ mod tests {
             "qemu-stream:/b",
             "vfkit:/c",
             "netns:17",
+            "vhost-user:/d,queues=2",
             "served-tap:tap0",
             "tap:vm0,queues=4",
             "netns:blue",

@@ -320,6 +320,12 @@ fn linux(
             let listener = listener.map_err(UsageError::new)?;
             return Ok(network.attach_bess_listener(listener, options)?);
         }
+        Device::VhostUserListener(pairs) => {
+            let failed = |err| UsageError::new(format!("listen for vhost-user: {err}"));
+            // One VMM at a time; the next may wait its turn.
+            rustix::net::listen(&fd, 1).map_err(failed)?;
+            return Ok(network.attach_vhost_user_listener(fd.into(), pairs, options)?);
+        }
         Device::PacketSocket => DeviceName::PacketSocket,
         _ => DeviceName::Tap,
     };

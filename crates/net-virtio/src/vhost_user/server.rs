@@ -112,6 +112,8 @@ impl Server {
     pub(super) fn listen(shared: Arc<Shared>, listener: VhostUserListener) -> io::Result<Self> {
         let stop = Arc::new(Stop::default());
         let listener = Arc::new(listener);
+        // One that was bound elsewhere may not wait by itself.
+        listener.socket.set_nonblocking(false)?;
         let (its_stop, socket) = (Arc::clone(&stop), listener.socket.try_clone()?);
         spawn(move || {
             loop {
@@ -196,7 +198,7 @@ fn converse(shared: &Arc<Shared>, stop: &Stop, stream: UnixStream) -> bool {
         }
     }
     // The socket outlives nothing that came over it.
-    let memory = shared.from_outside(|rings| {
+    let memory = shared.for_protocol(|rings| {
         shared.gone.store(true, Ordering::Relaxed);
         rings.disconnect()
     });

@@ -28,7 +28,7 @@ pub(super) struct Session(pub(super) Arc<Shared>);
 impl Session {
     /// Carries something out with the rings, then lets the worker look.
     fn with<T>(&self, what: impl FnOnce(&mut Rings) -> T) -> T {
-        self.0.from_outside(what)
+        self.0.for_protocol(what)
     }
 }
 

@@ -59,7 +59,7 @@ impl Shared {
 
     /// Does something with the device outside of its worker, which is woken afterwards: what it
     /// left undone meanwhile waits for that, and so may buffers that were there before a ring ran.
-    pub(super) fn from_outside<T>(&self, what: impl FnOnce(&mut Rings) -> T) -> T {
+    pub(super) fn for_protocol<T>(&self, what: impl FnOnce(&mut Rings) -> T) -> T {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let mut rings = self.lock();
         self.waiting.fetch_sub(1, Ordering::Relaxed);
