@@ -1,21 +1,25 @@
 //! A machine in a network namespace of its own, which does what the case tells it by its standard
 //! input: one line a request, one line an answer.
 
+mod dhcp;
+mod six;
+
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use net_backend_linux::netlink::{Netlink, Route};
-use net_dhcp::client::{Client, ClientConfig, Event, Output};
 use net_wire::icmpv4;
 use net_wire::ipv4::Ipv4Packet;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::runner::{PEER, in_namespace};
+
+pub(crate) use six::trust_addresses;
 
 /// The port that every peer serves over TCP and UDP.
 pub(crate) const PORT: u16 = 80;
@@ -95,6 +99,7 @@ impl Drop for Peer {
 pub(crate) fn main() {
     let netlink = Netlink::new().unwrap();
     netlink.set_up(netlink.link("lo").unwrap().index).unwrap();
+    six::trust_addresses();
     serve();
     println!("ready");
     for line in std::io::stdin().lines() {
@@ -120,7 +125,7 @@ fn answer(netlink: &Netlink, line: &str) -> std::io::Result<String> {
         }
         ["route", network, router, link] => {
             let index = netlink.link(link).unwrap().index;
-            let router = IpAddr::V4(ip(router));
+            let router: IpAddr = router.parse().unwrap();
             let route = Route::new(network.parse().unwrap(), Some(router), index);
             netlink.add_route(&route).unwrap();
             Ok("routed".into())
@@ -136,21 +141,36 @@ fn answer(netlink: &Netlink, line: &str) -> std::io::Result<String> {
         }
         ["forward"] => {
             std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+            six::forward()?;
             Ok("forwarding".into())
         }
-        ["dhcp", link] => dhcp(netlink, link),
+        // An interface that has an address already keeps it.
+        ["dhcp", link] => dhcp::ask(netlink, link).map(|lease| dhcp::describe(&lease)),
+        ["lease", link] => dhcp::take(netlink, link),
+        ["serve-dhcp", link, from, to] => dhcp::serve(netlink, link, ip(from)..=ip(to)),
+        ["global6", link, prefix] => six::global(netlink, link, prefix.parse().unwrap()),
         ["tcp", server, bytes] => tcp(address(server), bytes.parse().unwrap()),
         ["udp", server] => udp(address(server), 4),
         ["udp", server, bytes] => udp(address(server), bytes.parse().unwrap()),
         ["ping", host, ttl] => ping(ip(host), ttl.parse().unwrap()),
+        ["ping6", host] => six::ping(host.parse().unwrap()),
         _ => panic!("no such request: {line}"),
     }
 }
 
 /// Tells everybody who asks which address was seen, and takes and gives what is transferred.
-fn serve() {
-    let listener = TcpListener::bind(("0.0.0.0", PORT)).unwrap();
-    let socket = UdpSocket::bind(("0.0.0.0", PORT)).unwrap();
+pub(crate) fn serve() {
+    serve_at(
+        TcpListener::bind(("0.0.0.0", PORT)).unwrap(),
+        UdpSocket::bind(("0.0.0.0", PORT)).unwrap(),
+    );
+    // Kernels without IPv6 have cases without it.
+    if let Ok((listener, socket)) = six::sockets() {
+        serve_at(listener, socket);
+    }
+}
+
+fn serve_at(listener: TcpListener, socket: UdpSocket) {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             std::thread::spawn(move || serve_tcp(stream));
@@ -218,30 +238,6 @@ fn serve_tcp(mut stream: TcpStream) -> std::io::Result<()> {
     writeln!(stream, "{client}")
 }
 
-/// Asks for an address, as an interface does that has none; says address, router and name server.
-fn dhcp(netlink: &Netlink, link: &str) -> std::io::Result<String> {
-    let mac = netlink.link(link).unwrap().mac.unwrap();
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    socket.set_broadcast(true)?;
-    socket.bind_device(Some(link.as_bytes()))?;
-    socket.bind(&SockAddr::from(SocketAddr::from(([0, 0, 0, 0], 68))))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    let mut client = Client::new(ClientConfig::new(mac.0), 7);
-    let begun = Instant::now();
-    loop {
-        let now = begun.elapsed();
-        if let Some(Output::Send(message)) = client.poll(now) {
-            let to = SocketAddr::from((message.dst, 67));
-            socket.send_to(&message.payload, &SockAddr::from(to))?;
-        }
-        let mut buffer = [0; 2048];
-        let len = (&socket).read(&mut buffer)?;
-        if let Some(Event::Bound(lease)) = client.handle(&buffer[..len], begun.elapsed()) {
-            return Ok(format!("{} {:?} {:?}", lease.ip, lease.routers, lease.dns));
-        }
-    }
-}
-
 /// Sends so many bytes and gets as many; says which address the server saw if all arrived.
 pub(crate) fn tcp(server: SocketAddr, bytes: u64) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
@@ -266,7 +262,11 @@ pub(crate) fn tcp(server: SocketAddr, bytes: u64) -> std::io::Result<String> {
 }
 
 fn udp(server: SocketAddr, bytes: usize) -> std::io::Result<String> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let any: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let data: Vec<u8> = pattern(bytes as u64).flatten().collect();

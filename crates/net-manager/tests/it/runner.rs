@@ -2,14 +2,14 @@
 
 use std::process::{Command, ExitCode, Output};
 
-use crate::{fast, kernel};
+use crate::{fast, kernel, matrix};
 
 /// First argument of a process that is a case's host, and of one that is a peer of it.
 pub(crate) const CASE: &str = "case";
 pub(crate) const PEER: &str = "peer";
 
 /// The cases of every module.
-const MODULES: &[&[(&str, fn())]] = &[fast::CASES, kernel::CASES];
+const MODULES: &[&[(&str, fn())]] = &[fast::CASES, kernel::CASES, matrix::CASES];
 
 fn all() -> impl Iterator<Item = (&'static str, fn())> {
     MODULES.iter().flat_map(|cases| cases.iter().copied())
