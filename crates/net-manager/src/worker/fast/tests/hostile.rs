@@ -26,20 +26,20 @@ fn a_checksum_that_would_be_written_into_an_address_is_dropped() {
         let mut frame = tcp_out(0, 4000, PEER, (2, 1, 0), b"data");
         partial(&mut frame, guest_ip(0), FAR);
         (frame.header.csum_start, frame.header.csum_offset) = (start, offset);
-        world.from_guest(0, &frame);
+        world.guest_sends(0, &frame);
         assert!(world.outside().is_empty(), "{start} {offset}");
     }
     assert_eq!(world.status().drops.offload, 5);
     let mut frame = tcp_out(0, 4000, PEER, (2, 1, 0), b"data");
     partial(&mut frame, guest_ip(0), FAR);
-    world.from_guest(0, &frame);
+    world.guest_sends(0, &frame);
     assert_eq!(world.outside().len(), 1);
 }
 
 #[test]
 fn only_frames_for_us_come_in() {
     let mut world = World::connected(1, 1500);
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, b"x"));
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, b"x"));
     let port = world.outside()[0].ends().src.1;
     let good = udp_in(PEER, port, b"x");
     let change = |at: usize, byte: u8| {
@@ -64,19 +64,19 @@ fn only_frames_for_us_come_in() {
             frame
         }),
     ] {
-        world.from_outside(&frame);
+        world.outside_sends(&frame);
         assert!(world.guest(0).is_empty(), "{what}");
     }
     // From a guest's address, and from our own.
     for src in [guest_ip(0), guest_ip(7), OUTSIDE] {
-        world.from_outside(&udp_in((src, 7000), port, b"x"));
+        world.outside_sends(&udp_in((src, 7000), port, b"x"));
         assert!(world.guest(0).is_empty(), "{src}");
     }
     let mut tagged = good.clone();
     tagged.bytes.splice(12..12, [0x81, 0, 0, 5]);
-    world.from_outside(&tagged);
+    world.outside_sends(&tagged);
     assert!(world.guest(0).is_empty());
-    world.from_outside(&good);
+    world.outside_sends(&good);
     assert_eq!(world.guest(0).len(), 1);
 }
 
@@ -85,15 +85,15 @@ fn a_scan_of_the_outside_network_does_not_stop_the_neighbour() {
     let mut world = World::connected(2, 1500);
     for last in 3..=254 {
         let ip = Ipv4Addr::new(198, 51, 100, last);
-        world.from_guest(0, &udp_out(0, 5000, ip, 7000, b"scan"));
+        world.guest_sends(0, &udp_out(0, 5000, ip, 7000, b"scan"));
     }
     world.outside();
-    world.from_guest(
+    world.guest_sends(
         1,
         &udp_out(1, 5000, Ipv4Addr::new(198, 51, 100, 200), 7000, b"x"),
     );
     let near = Ipv4Addr::new(198, 51, 100, 201);
-    world.from_guest(1, &udp_out(1, 5000, near, 7000, b"x"));
+    world.guest_sends(1, &udp_out(1, 5000, near, 7000, b"x"));
     world.router_says(near);
     let sent = world.outside();
     assert!(
@@ -121,8 +121,8 @@ fn nothing_sent_breaks_the_router() {
         let n = random.below(2);
         let port = 1 + random.below(59_999) as u16;
         let data = vec![0x55; random.below(1500)];
-        let from_guest = random.below(2) == 0;
-        let mut frame = match (from_guest, random.below(5)) {
+        let guest_sends = random.below(2) == 0;
+        let mut frame = match (guest_sends, random.below(5)) {
             (true, 0) => udp_out(n, port, FAR, 7000, &data),
             (true, 1) => udp_out(n, port, FAR, 7000, &data).may_fragment(),
             (true, 2) => frames::super_out(n, port, PEER, 9000, 1300),
@@ -146,10 +146,10 @@ fn nothing_sent_breaks_the_router() {
             frame.header.csum_start = random.below(80) as u16;
             frame.header.gso_size = random.below(2000) as u16;
         }
-        if from_guest {
-            world.from_guest(n, &frame);
+        if guest_sends {
+            world.guest_sends(n, &frame);
         } else {
-            world.from_outside(&frame);
+            world.outside_sends(&frame);
         }
         for frame in world.outside() {
             if frame.bytes[12..14] == [8, 0] {

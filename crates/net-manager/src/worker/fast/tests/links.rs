@@ -24,11 +24,11 @@ impl World {
 #[test]
 fn sessions_outlive_the_interface() {
     let mut world = World::connected(1, 1500);
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, b"x"));
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, b"x"));
     let port = world.outside()[0].ends().src.1;
     world.unplug();
     assert!(!world.status().connected);
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, b"into the void"));
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, b"into the void"));
     let (kind, code, ..) = world.guest(0)[0].icmp();
     assert_eq!((kind, code), (icmpv4::UNREACHABLE, icmpv4::CODE_NET));
     world.pass(5);
@@ -40,9 +40,9 @@ fn sessions_outlive_the_interface() {
     assert!(world.status().connected);
     // Said to everybody: the cable may lead elsewhere now.
     assert_eq!(world.outside()[0].arp().unwrap().sender_ip, OUTSIDE);
-    world.from_outside(&udp_in((FAR, 7000), port, b"still there"));
+    world.outside_sends(&udp_in((FAR, 7000), port, b"still there"));
     assert_eq!(world.guest(0).len(), 1);
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, b"again"));
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, b"again"));
     assert_eq!(world.outside()[0].arp().unwrap().target_ip, ROUTER);
     world.router_says(ROUTER);
     assert_eq!(world.outside()[0].ends().src, (OUTSIDE, port));
@@ -52,7 +52,7 @@ fn sessions_outlive_the_interface() {
 fn offloads_end_at_the_interface_that_lacks_them() {
     let mut world = World::connected(1, 1500);
     let peer = (FAR, 7000);
-    world.from_guest(0, &tcp_out(0, 4000, peer, (2, 999, 0), b""));
+    world.guest_sends(0, &tcp_out(0, 4000, peer, (2, 999, 0), b""));
     let port = world.outside()[0].ends().src.1;
     world.unplug();
     world.plug(Capabilities {
@@ -60,10 +60,10 @@ fn offloads_end_at_the_interface_that_lacks_them() {
         ..Capabilities::default()
     });
     world.pass(2);
-    world.from_guest(0, &udp_out(0, 9, FAR, 9, b"who is the router"));
+    world.guest_sends(0, &udp_out(0, 9, FAR, 9, b"who is the router"));
     world.router_says(ROUTER);
     world.outside();
-    world.from_guest(0, &frames::super_out(0, 4000, peer, 14_600, 1460));
+    world.guest_sends(0, &frames::super_out(0, 4000, peer, 14_600, 1460));
     let sent = world.outside();
     assert_eq!(sent.len(), 10);
     for frame in &sent {
@@ -82,7 +82,7 @@ fn a_slow_interface_gets_everything_in_order() {
     world.outside = far;
     world.pass(2);
     world.outside();
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, &[0xff]));
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, &[0xff]));
     world.router_says(ROUTER);
     for n in 0..200u8 {
         transmit(&mut world.guests[0].0, &udp_out(0, 5000, FAR, 7000, &[n]));

@@ -11,7 +11,7 @@ const PEER: (Ipv4Addr, u16) = (FAR, 7000);
 #[test]
 fn a_datagram_goes_out_under_the_outside_address_and_its_answer_comes_back() {
     let mut world = World::new(1, 1500);
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, b"ask"));
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, b"ask"));
     // It waits until the router is known.
     let asked = world.outside();
     assert_eq!(asked.len(), 1);
@@ -30,7 +30,7 @@ fn a_datagram_goes_out_under_the_outside_address_and_its_answer_comes_back() {
     assert_eq!(sent[0].ip().ttl(), 63);
     assert_eq!(&sent[0].bytes[6..12], &OUTSIDE_MAC.0);
 
-    world.from_outside(&udp_in(PEER, src.1, b"answer"));
+    world.outside_sends(&udp_in(PEER, src.1, b"answer"));
     let back = world.guest(0);
     assert_eq!(back.len(), 1);
     let Ends { src, dst } = back[0].ends();
@@ -38,7 +38,7 @@ fn a_datagram_goes_out_under_the_outside_address_and_its_answer_comes_back() {
     assert_eq!((back[0].dst_mac(), back[0].ip().ttl()), (guest_mac(0), 63));
     assert_eq!(&back[0].bytes[6..12], &GATEWAY_MAC.0);
     // The second one needs no question.
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, b"again"));
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, b"again"));
     assert_eq!(world.outside().len(), 1);
 }
 
@@ -70,7 +70,7 @@ fn many_packets_keep_their_order() {
 fn who_does_not_answer_is_unreachable() {
     let mut world = World::connected(1, 1500);
     let silent = Ipv4Addr::new(198, 51, 100, 77);
-    world.from_guest(0, &udp_out(0, 5000, silent, 7000, b"hello"));
+    world.guest_sends(0, &udp_out(0, 5000, silent, 7000, b"hello"));
     // The worker is never called to the moment.
     for _ in 0..4 {
         world.now += Duration::from_millis(1_050);
@@ -93,11 +93,11 @@ fn without_a_router_only_the_outside_network_is_reached() {
     let mut world = World::with(1, 1500, true, |config| {
         config.uplink.as_mut().unwrap().via = None;
     });
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, b"far"));
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, b"far"));
     assert!(world.outside().is_empty());
     let (kind, code, ..) = world.guest(0)[0].icmp();
     assert_eq!((kind, code), (icmpv4::UNREACHABLE, icmpv4::CODE_NET));
-    world.from_guest(0, &udp_out(0, 5000, ROUTER, 7000, b"near"));
+    world.guest_sends(0, &udp_out(0, 5000, ROUTER, 7000, b"near"));
     world.router_says(ROUTER);
     let sent = world.outside();
     assert_eq!(sent[1].ends().dst, (ROUTER, 7000));
@@ -116,7 +116,7 @@ fn what_no_router_carries_stays() {
         [0, 0, 0, 1],
         [255, 255, 255, 255],
     ] {
-        world.from_guest(0, &udp_out(0, 5000, dst.into(), 7000, b"no"));
+        world.guest_sends(0, &udp_out(0, 5000, dst.into(), 7000, b"no"));
         assert!(world.outside().is_empty(), "{dst:?}");
     }
 }
@@ -124,14 +124,14 @@ fn what_no_router_carries_stays() {
 #[test]
 fn the_time_to_live_ends_here_in_both_directions() {
     let mut world = World::connected(1, 1500);
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, b"x").with_ttl(2));
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, b"x").with_ttl(2));
     let sent = world.outside();
     assert_eq!(sent[0].ip().ttl(), 1);
     let port = sent[0].ends().src.1;
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, b"x").with_ttl(1));
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, b"x").with_ttl(1));
     assert!(world.outside().is_empty());
     assert_eq!(world.guest(0)[0].icmp().0, icmpv4::TIME_EXCEEDED);
-    world.from_outside(&udp_in(PEER, port, b"x").with_ttl(1));
+    world.outside_sends(&udp_in(PEER, port, b"x").with_ttl(1));
     assert!(world.guest(0).is_empty());
     let told = world.outside();
     assert_eq!(told[0].icmp().0, icmpv4::TIME_EXCEEDED);
@@ -141,7 +141,7 @@ fn the_time_to_live_ends_here_in_both_directions() {
 #[test]
 fn echo_passes_and_the_outside_address_answers() {
     let mut world = World::connected(1, 1500);
-    world.from_guest(0, &echo_out(0, FAR));
+    world.guest_sends(0, &echo_out(0, FAR));
     let sent = world.outside();
     assert_eq!(sent[0].ip().src(), OUTSIDE);
     assert_eq!(sent[0].icmp().0, icmpv4::ECHO_REQUEST);
@@ -150,21 +150,21 @@ fn echo_passes_and_the_outside_address_answers() {
         let (_, code, rest, data) = echo_in(ROUTER).icmp();
         (icmpv4::ECHO_REPLY, code, rest, data)
     };
-    world.from_outside(&echo_in(ROUTER));
+    world.outside_sends(&echo_in(ROUTER));
     let answer = world.outside();
     assert_eq!(answer[0].icmp(), expected);
     assert_eq!(
         (answer[0].ip().src(), answer[0].ip().dst()),
         (OUTSIDE, ROUTER)
     );
-    world.from_guest(0, &echo_out(0, OUTSIDE));
+    world.guest_sends(0, &echo_out(0, OUTSIDE));
     let answer = world.guest(0);
     assert_eq!(answer[0].icmp(), expected);
     assert_eq!(answer[0].ip().dst(), guest_ip(0));
     // One whose checksum is wrong gets none.
     let mut wrong = echo_in(ROUTER);
     *wrong.bytes.last_mut().unwrap() ^= 1;
-    world.from_outside(&wrong);
+    world.outside_sends(&wrong);
     assert!(world.outside().is_empty());
 }
 
@@ -172,14 +172,14 @@ fn echo_passes_and_the_outside_address_answers() {
 fn too_long_for_the_outside_is_said_or_cut() {
     let mut world = World::connected(1, 1400);
     let long = vec![5; 1400];
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, &long));
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, &long));
     assert!(world.outside().is_empty());
     let (kind, code, rest, _) = world.guest(0)[0].icmp();
     assert_eq!(
         (kind, code, rest),
         (icmpv4::UNREACHABLE, icmpv4::CODE_FRAG_NEEDED, 1400)
     );
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, &long).may_fragment());
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, &long).may_fragment());
     let pieces = world.outside();
     assert_eq!(pieces.len(), 2);
     let mut whole = vec![0; 1408];
@@ -197,10 +197,10 @@ fn too_long_for_the_outside_is_said_or_cut() {
 fn a_super_frame_stays_one_unless_its_pieces_are_too_long() {
     let mut world = World::connected(1, 1500);
     let syn = tcp_out(0, 4000, PEER, (2, 999, 0), b"");
-    world.from_guest(0, &syn);
+    world.guest_sends(0, &syn);
     let port = world.outside()[0].ends().src.1;
     let frame = frames::super_out(0, 4000, PEER, 20_000, 1460);
-    world.from_guest(0, &frame);
+    world.guest_sends(0, &frame);
     let sent = world.outside();
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].header, frame.header);
@@ -211,7 +211,7 @@ fn a_super_frame_stays_one_unless_its_pieces_are_too_long() {
     whole.header = VirtioNetHdr::PLAIN;
     assert_eq!(whole.ends().src, (OUTSIDE, port));
 
-    world.from_guest(0, &frames::super_out(0, 4000, PEER, 20_000, 1461));
+    world.guest_sends(0, &frames::super_out(0, 4000, PEER, 20_000, 1461));
     assert!(world.outside().is_empty());
     let (kind, code, rest, _) = world.guest(0)[0].icmp();
     assert_eq!(

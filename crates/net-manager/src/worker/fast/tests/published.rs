@@ -20,21 +20,21 @@ impl World {
 #[test]
 fn a_published_port_leads_to_the_guest_with_the_client_s_address() {
     let mut world = World::connected(1, 1500);
-    world.from_outside(&tcp_in(CLIENT, 8080, SYN, b""));
+    world.outside_sends(&tcp_in(CLIENT, 8080, SYN, b""));
     assert!(world.guest(0).is_empty());
     let published = world.publish("8080:80").unwrap();
     assert_eq!(published.address, (OUTSIDE, 8080).into());
-    world.from_outside(&tcp_in(CLIENT, 8080, SYN, b""));
+    world.outside_sends(&tcp_in(CLIENT, 8080, SYN, b""));
     let Ends { src, dst } = world.guest(0)[0].ends();
     assert_eq!((src, dst), (CLIENT, (guest_ip(0), 80)));
-    world.from_guest(0, &tcp_out(0, 80, CLIENT, (0x12, 5, 101), b""));
+    world.guest_sends(0, &tcp_out(0, 80, CLIENT, (0x12, 5, 101), b""));
     assert_eq!(world.outside()[0].ends().src, (OUTSIDE, 8080));
 
     // Taken back: who is there stays, nobody new comes in.
     world.worker.core.uplink.unpublish(published.id);
-    world.from_outside(&tcp_in(CLIENT, 8080, (0x10, 101, 6), b"data"));
+    world.outside_sends(&tcp_in(CLIENT, 8080, (0x10, 101, 6), b"data"));
     assert_eq!(world.guest(0).len(), 1);
-    world.from_outside(&tcp_in((FAR, 33_001), 8080, SYN, b""));
+    world.outside_sends(&tcp_in((FAR, 33_001), 8080, SYN, b""));
     assert!(world.guest(0).is_empty());
 }
 
@@ -67,11 +67,11 @@ fn guests_reach_each_other_by_the_published_port() {
     let mut port: PublishedPort = "8080:80".parse().unwrap();
     port.guest = Some(guest_ip(1));
     world.worker.publish(&port, None).unwrap();
-    world.from_guest(0, &tcp_out(0, 4000, (OUTSIDE, 8080), SYN, b""));
+    world.guest_sends(0, &tcp_out(0, 4000, (OUTSIDE, 8080), SYN, b""));
     let got = world.guest(1);
     let Ends { src, dst } = got[0].ends();
     assert_eq!((src.0, dst), (OUTSIDE, (guest_ip(1), 80)));
-    world.from_guest(1, &tcp_out(1, 80, src, (0x12, 5, 101), b""));
+    world.guest_sends(1, &tcp_out(1, 80, src, (0x12, 5, 101), b""));
     let back = world.guest(0);
     assert_eq!(back[0].ends().src, (OUTSIDE, 8080));
     assert!(world.outside().is_empty());
@@ -81,10 +81,10 @@ fn guests_reach_each_other_by_the_published_port() {
 fn a_packet_for_a_silent_guest_waits_until_it_speaks() {
     let mut world = World::with(1, 1500, false, |_| {});
     world.publish("8080:80/udp").unwrap();
-    world.from_outside(&udp_in(CLIENT, 8080, b"one"));
-    world.from_outside(&udp_in(CLIENT, 8080, b"two"));
+    world.outside_sends(&udp_in(CLIENT, 8080, b"one"));
+    world.outside_sends(&udp_in(CLIENT, 8080, b"two"));
     assert!(world.guest(0).is_empty());
-    world.from_guest(0, &frames::guest_says(0));
+    world.guest_sends(0, &frames::guest_says(0));
     let got = world.guest(0);
     assert_eq!(got.len(), 2);
     assert_eq!(&got[0].bytes[42..], b"one");
@@ -97,8 +97,8 @@ fn a_packet_for_a_silent_guest_waits_until_it_speaks() {
 #[test]
 fn who_takes_a_guest_s_place_does_not_get_its_packets() {
     let mut world = World::connected(2, 1500);
-    world.from_guest(0, &udp_out(0, 5000, FAR, 7000, b"x"));
-    world.from_guest(1, &udp_out(1, 5000, FAR, 7000, b"x"));
+    world.guest_sends(0, &udp_out(0, 5000, FAR, 7000, b"x"));
+    world.guest_sends(1, &udp_out(1, 5000, FAR, 7000, b"x"));
     let ports: Vec<u16> = world.outside().iter().map(|it| it.ends().src.1).collect();
     world.guest(0);
     let (_, id) = world.guests.remove(0);
@@ -114,9 +114,9 @@ fn who_takes_a_guest_s_place_does_not_get_its_packets() {
         .worker
         .attach(Attach::Backend(Box::new(near)), options, world.now);
     world.guests.insert(0, (far, attached.unwrap().id));
-    world.from_outside(&udp_in((FAR, 7000), ports[0], b"late"));
+    world.outside_sends(&udp_in((FAR, 7000), ports[0], b"late"));
     assert!(world.guest(0).is_empty());
-    world.from_outside(&udp_in((FAR, 7000), ports[1], b"in time"));
+    world.outside_sends(&udp_in((FAR, 7000), ports[1], b"in time"));
     assert_eq!(world.guest(1).len(), 1);
 }
 
@@ -124,7 +124,7 @@ fn who_takes_a_guest_s_place_does_not_get_its_packets() {
 fn sessions_end_when_their_time_is_over() {
     let mut world = World::connected(1, 1500);
     for port in 0..500 {
-        world.from_guest(0, &udp_out(0, 5000 + port, FAR, 7000, b"x"));
+        world.guest_sends(0, &udp_out(0, 5000 + port, FAR, 7000, b"x"));
     }
     assert_eq!(world.status().sessions, 501);
     world.now += Duration::from_secs(301);
@@ -137,10 +137,10 @@ fn a_call_nobody_takes_is_answered_in_the_end() {
     let mut world = World::connected(1, 1500);
     // The caller is on the outside network, and has been asked for.
     let caller = Ipv4Addr::new(198, 51, 100, 8);
-    world.from_guest(0, &udp_out(0, 5000, caller, 7000, b"x"));
+    world.guest_sends(0, &udp_out(0, 5000, caller, 7000, b"x"));
     world.router_says(caller);
     world.outside();
-    world.from_outside(&tcp_in((caller, 4000), 81, SYN, b""));
+    world.outside_sends(&tcp_in((caller, 4000), 81, SYN, b""));
     assert!(world.outside().is_empty());
     world.pass(8);
     let told = world.outside();
