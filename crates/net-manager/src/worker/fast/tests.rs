@@ -77,6 +77,8 @@ impl World {
                 Some(ROUTER),
             )),
             dns: vec!["192.0.2.53:53".parse().unwrap()],
+            // Advertisements would come between what the tests count.
+            ipv6: false,
             ..NetworkConfig::default()
         };
         change(&mut config);
