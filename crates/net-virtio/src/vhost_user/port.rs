@@ -110,7 +110,7 @@ impl NetworkBackend for VhostUserPort {
         if budget == 0 {
             return Ok(0);
         }
-        if self.shared.gone.swap(false, Ordering::Relaxed) {
+        if self.shared.gone.swap(false, Ordering::Acquire) {
             self.blocked = false;
             return Err(BackendError::Disconnected);
         }

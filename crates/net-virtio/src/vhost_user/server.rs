@@ -1,6 +1,6 @@
 //! The thread that speaks the protocol: one front-end after the other.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use vhost::vhost_user::{BackendReqHandler, Error};
 
+use super::rings::Rings;
 use super::session::Session;
 use super::shared::Shared;
 
@@ -174,7 +175,7 @@ fn spawn(what: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 /// Serves one front-end until it goes or breaks the protocol; whether to go on with another.
 fn converse(shared: &Arc<Shared>, stop: &Stop, stream: UnixStream) -> bool {
-    let Ok(handle) = stream.try_clone() else {
+    let (Ok(handle), Ok(socket)) = (stream.try_clone(), stream.try_clone()) else {
         return stop.sleep(RETRY);
     };
     if !stop.serve(Some(handle)) {
@@ -184,8 +185,15 @@ fn converse(shared: &Arc<Shared>, stop: &Stop, stream: UnixStream) -> bool {
     let session = Arc::new(Session(Arc::clone(shared)));
     let mut messages = BackendReqHandler::from_stream(stream, session);
     let end = loop {
-        if let Err(err) = messages.handle_request() {
-            break err;
+        let early = EarlyEnable::peek(&socket);
+        match (messages.handle_request(), early) {
+            (Ok(()), _) => {}
+            (Err(Error::InactiveFeature(_)), Some(early)) => {
+                if let Err(err) = early.carry_out(shared, &socket) {
+                    break err;
+                }
+            }
+            (Err(err), _) => break err,
         }
     };
     match end {
@@ -198,11 +206,54 @@ fn converse(shared: &Arc<Shared>, stop: &Stop, stream: UnixStream) -> bool {
         }
     }
     // The socket outlives nothing that came over it.
-    let memory = shared.for_protocol(|rings| {
-        shared.gone.store(true, Ordering::Relaxed);
-        rings.disconnect()
-    });
+    let memory = shared.for_protocol(Rings::disconnect);
+    // Told once the device is free again: whoever hears it may transmit.
+    shared.gone.store(true, Ordering::Release);
+    shared.kicks.wake();
     drop(memory);
     drop(messages);
     stop.serve(None)
+}
+
+/// `SET_VRING_ENABLE` in front of `SET_FEATURES`. The protocol has it the other way round, and `vhost`
+/// insists on it once it has read the message whole; QEMU enables rings first.
+struct EarlyEnable {
+    index: u32,
+    enable: bool,
+    wants_answer: bool,
+}
+
+impl EarlyEnable {
+    const REQUEST: u32 = 18;
+    const NEED_REPLY: u32 = 8;
+    /// Version 1, an answer.
+    const REPLY: u32 = 1 | 4;
+
+    /// Looks at the next message without taking it, once there is something of it.
+    fn peek(socket: &UnixStream) -> Option<Self> {
+        let mut bytes = [0; 20];
+        let flags = rustix::net::RecvFlags::PEEK;
+        let (len, _) = rustix::net::recv(socket, &mut bytes[..], flags).ok()?;
+        let (fields, _) = bytes.as_chunks::<4>();
+        let fields: &[[u8; 4]; 5] = fields.first_chunk()?;
+        let [request, flags, size, index, enable] = fields.map(u32::from_ne_bytes);
+        let is_one = len == bytes.len() && request == Self::REQUEST && size == 8 && enable <= 1;
+        is_one.then_some(Self {
+            index,
+            enable: enable == 1,
+            wants_answer: flags & Self::NEED_REPLY != 0,
+        })
+    }
+
+    fn carry_out(&self, shared: &Shared, mut socket: &UnixStream) -> Result<(), Error> {
+        shared.for_protocol(|rings| rings.enable(self.index, self.enable))?;
+        if self.wants_answer {
+            let mut answer = [Self::REQUEST, Self::REPLY, 8]
+                .map(u32::to_ne_bytes)
+                .concat();
+            answer.extend(0u64.to_ne_bytes());
+            socket.write_all(&answer).map_err(Error::SocketBroken)?;
+        }
+        Ok(())
+    }
 }

@@ -310,6 +310,26 @@ fn the_front_end_may_be_the_one_that_listens() {
     }
 }
 
+/// QEMU enables rings before it says which features it takes.
+#[test]
+fn rings_may_be_enabled_before_features_are_chosen() {
+    let host = Host::new(DeviceConfig::default());
+    for (index, ends) in [(0, false), (3, true)] {
+        let front = Front::connect(&host.path);
+        let protocol = front.ask_u64(super::GET_PROTOCOL_FEATURES);
+        let body = super::words(&[protocol]);
+        front.send(super::SET_PROTOCOL_FEATURES, PLAIN, &body, &[]);
+        front.send(SET_VRING_ENABLE, PLAIN, &pair(index, 1), &[]);
+        if ends {
+            assert!(front.is_closed());
+            continue;
+        }
+        front.tell(SET_VRING_ENABLE, &pair(index, 0), &[]);
+        front.tell(SET_VRING_ENABLE, &pair(index, 1), &[]);
+        front.negotiate(0);
+    }
+}
+
 /// The crate's own front-end, which Cloud Hypervisor and Firecracker speak with.
 #[test]
 fn the_front_end_of_rust_vmm() {
