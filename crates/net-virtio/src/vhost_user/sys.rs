@@ -13,6 +13,9 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 const EVENTS: usize = 64;
 const ROUNDS: usize = 8;
 
+/// The largest ordinary page of any Linux, in bytes.
+const MAX_PAGE: u64 = 64 * 1024;
+
 /// What a worker waits on: every kick of a front-end, and one of our own.
 ///
 /// Kicks are watched edge-triggered and never read. A descriptor of the front-end's is thereby asked
@@ -104,11 +107,11 @@ pub(super) fn ring(fd: &OwnedFd) -> io::Result<()> {
 pub(super) fn file_extent(file: &File) -> io::Result<(u64, u64)> {
     let stat = fstat(file)?;
     let len = u64::try_from(stat.st_size).unwrap_or(0);
-    // Files of huge pages are mapped by whole pages only, and say so here.
+    // Files of huge pages are mapped by whole pages only, and say so here. 64 KiB is a multiple of
+    // every page there is; to ask for the page's size reads a file, which a confined process cannot.
     let unit = u64::try_from(stat.st_blksize).unwrap_or(0);
-    let page = rustix::param::page_size() as u64;
-    let huge = unit.is_power_of_two() && unit > page;
-    Ok((len, if huge { unit } else { page }))
+    let huge = unit.is_power_of_two() && unit > MAX_PAGE;
+    Ok((len, if huge { unit } else { MAX_PAGE }))
 }
 
 /// Whether the file cannot become shorter. Touching memory behind the end of its file is a `SIGBUS`.
