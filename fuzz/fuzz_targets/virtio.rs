@@ -48,7 +48,9 @@ fuzz_target!(|bytes: &[u8]| {
     let memory = ram.memory().expect("one region");
     let mut device = VirtioNet::new(DeviceConfig::default());
     device.set_offloads(Offloads::ALL).expect("offloads");
-    device.set_features(wanted & device.features()).expect("offered");
+    device
+        .set_features(wanted & device.features())
+        .expect("offered");
     for index in 0..device.queues() {
         let queue = DriverQueue::new(&ram, BASE + QUEUE * index as u64, SIZE, options);
         let setup = queue.setup();

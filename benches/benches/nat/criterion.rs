@@ -6,6 +6,8 @@
 mod buffers;
 #[allow(dead_code)]
 mod engines;
+#[allow(dead_code)]
+mod huge;
 
 use std::hint::black_box;
 
