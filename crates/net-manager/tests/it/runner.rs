@@ -8,10 +8,13 @@ use crate::{fast, kernel, matrix};
 pub(crate) const CASE: &str = "case";
 pub(crate) const PEER: &str = "peer";
 
-/// The cases of every module.
-const MODULES: &[&[(&str, fn())]] = &[fast::CASES, kernel::CASES, matrix::CASES];
+/// A case: its name, and what it does in its namespace.
+type Case = (&'static str, fn());
 
-fn all() -> impl Iterator<Item = (&'static str, fn())> {
+/// The cases of every module.
+const MODULES: &[&[Case]] = &[fast::CASES, kernel::CASES, matrix::CASES];
+
+fn all() -> impl Iterator<Item = Case> {
     MODULES.iter().flat_map(|cases| cases.iter().copied())
 }
 
