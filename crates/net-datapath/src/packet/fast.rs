@@ -18,97 +18,137 @@ const V6: usize = ipv6::HEADER_LEN;
 const TCP: usize = 20;
 const UDP: usize = 8;
 
-type Parsed = Result<(), WireError>;
+/// Where a record goes. Its own kind each, because a record that is written where it stays costs its
+/// fields, and one that is first returned and then moved is copied, which waits for the stores.
+pub(super) trait Place {
+    /// What the parser returns.
+    type Parsed;
+    /// Puts the record there.
+    fn put(&mut self, meta: PacketMeta) -> Self::Parsed;
+}
 
-/// Parses a `head` that is not longer than the frame into `meta`, or has `general` do it.
+/// The record is the parser's result.
+pub(super) struct Returned;
+
+impl Place for Returned {
+    type Parsed = PacketMeta;
+
+    #[inline(always)]
+    fn put(&mut self, meta: PacketMeta) -> PacketMeta {
+        meta
+    }
+}
+
+impl Place for &mut PacketMeta {
+    type Parsed = ();
+
+    #[inline(always)]
+    fn put(&mut self, meta: PacketMeta) {
+        **self = meta;
+    }
+}
+
+type Parsed<P> = Result<<P as Place>::Parsed, WireError>;
+
+/// Parses a `head` that is not longer than the frame, or has `general` do it.
 #[inline]
-pub(super) fn parse(
-    meta: &mut PacketMeta,
+pub(super) fn parse<P: Place>(
+    place: P,
     head: &[u8],
     frame_len: usize,
     general: impl General,
-) -> Parsed {
-    dispatch::<0>(meta, head, frame_len, general)
+) -> Parsed<P> {
+    dispatch::<0, P>(place, head, frame_len, general)
 }
 
 /// The parser for all other packets, called with the same arguments.
-pub(super) trait General: Fn(&mut PacketMeta, &[u8], usize) -> Parsed {}
-impl<F: Fn(&mut PacketMeta, &[u8], usize) -> Parsed> General for F {}
+pub(super) trait General: Fn(&[u8], usize) -> Result<PacketMeta, WireError> {}
+impl<F: Fn(&[u8], usize) -> Result<PacketMeta, WireError>> General for F {}
 
 #[inline(never)]
-fn tagged(meta: &mut PacketMeta, head: &[u8], frame_len: usize, general: impl General) -> Parsed {
+fn tagged<P: Place>(place: P, head: &[u8], frame_len: usize, general: impl General) -> Parsed<P> {
     let ethertype = chunk(head, L2 - 2).map(|bytes| EtherType(u16::from_be_bytes(*bytes)));
     match ethertype {
         Some(EtherType::VLAN | EtherType::QINQ) => {
-            dispatch::<VLAN_TAG_LEN>(meta, head, frame_len, general)
+            dispatch::<VLAN_TAG_LEN, P>(place, head, frame_len, general)
         }
-        _ => general(meta, head, frame_len),
+        _ => otherwise(place, head, frame_len, general),
     }
 }
 
 /// Finds the function for what is behind `TAG` bytes of tag, 0 or 4.
 ///
-/// The record is written where it stays: returned, it would be copied, and a copy waits for the
-/// stores before it.
+/// Every branch ends in the result: passed on in an `Option`, the record would be copied.
 #[inline(always)]
-fn dispatch<const TAG: usize>(
-    meta: &mut PacketMeta,
+fn dispatch<const TAG: usize, P: Place>(
+    mut place: P,
     head: &[u8],
     frame_len: usize,
     general: impl General,
-) -> Parsed {
+) -> Parsed<P> {
     // From the type field to the protocol of either IP header.
     if let Some(&[a, b, c, d, .., v6, _, _, v4]) = chunk::<12>(head, TAG + L2 - 2) {
         // Type field, version and, for IPv4, length of the header in one comparison each.
         let start = u32::from_be_bytes([a, b, c, d]);
         if start >> 8 == (EtherType::IPV4.0 as u32) << 8 | 0x45 {
             if v4 == ip_proto::TCP {
-                return match record::<TAG, V4, TCP>(meta, head, frame_len) {
-                    Some(()) => Ok(()),
-                    None => general(meta, head, frame_len),
+                return match record::<TAG, V4, TCP, P>(&mut place, head, frame_len) {
+                    Some(parsed) => Ok(parsed),
+                    None => otherwise(place, head, frame_len, general),
                 };
             }
             if v4 == ip_proto::UDP {
-                return apart::<TAG, V4, UDP>(meta, head, frame_len, general);
+                return apart::<TAG, V4, UDP, P>(place, head, frame_len, general);
             }
         } else if start >> 12 == (EtherType::IPV6.0 as u32) << 4 | 6 {
             if v6 == ip_proto::TCP {
-                return apart::<TAG, V6, TCP>(meta, head, frame_len, general);
+                return apart::<TAG, V6, TCP, P>(place, head, frame_len, general);
             }
             if v6 == ip_proto::UDP {
-                return apart::<TAG, V6, UDP>(meta, head, frame_len, general);
+                return apart::<TAG, V6, UDP, P>(place, head, frame_len, general);
             }
         }
     }
     match TAG {
-        0 => tagged(meta, head, frame_len, general),
-        _ => general(meta, head, frame_len),
+        0 => tagged(place, head, frame_len, general),
+        _ => otherwise(place, head, frame_len, general),
     }
 }
 
 /// [`record`] in a function that stays one.
 #[inline(never)]
-fn apart<const TAG: usize, const IP: usize, const L4: usize>(
-    meta: &mut PacketMeta,
+fn apart<const TAG: usize, const IP: usize, const L4: usize, P: Place>(
+    mut place: P,
     head: &[u8],
     frame_len: usize,
     general: impl General,
-) -> Parsed {
-    match record::<TAG, IP, L4>(meta, head, frame_len) {
-        Some(()) => Ok(()),
-        None => general(meta, head, frame_len),
+) -> Parsed<P> {
+    match record::<TAG, IP, L4, P>(&mut place, head, frame_len) {
+        Some(parsed) => Ok(parsed),
+        None => otherwise(place, head, frame_len, general),
     }
 }
 
-/// Writes the record of a whole, well-formed packet behind `TAG` bytes of tag (0 or 4) with an IP header of
-/// `IP` bytes and a transport header of at least `L4` bytes, whose kinds the caller has found out.
-/// `None`, and nothing is written, for any other. `head` is not longer than the frame.
+/// What `general` finds.
 #[inline(always)]
-fn record<const TAG: usize, const IP: usize, const L4: usize>(
-    meta: &mut PacketMeta,
+fn otherwise<P: Place>(
+    mut place: P,
     head: &[u8],
     frame_len: usize,
-) -> Option<()> {
+    general: impl General,
+) -> Parsed<P> {
+    general(head, frame_len).map(|meta| place.put(meta))
+}
+
+/// Makes the record of a whole, well-formed packet behind `TAG` bytes of tag (0 or 4) with an IP header of
+/// `IP` bytes and a transport header of at least `L4` bytes, whose kinds the caller has found out.
+/// `None`, and nothing is put, for any other. `head` is not longer than the frame.
+#[inline(always)]
+fn record<const TAG: usize, const IP: usize, const L4: usize, P: Place>(
+    place: &mut P,
+    head: &[u8],
+    frame_len: usize,
+) -> Option<P::Parsed> {
     let l4 = TAG + L2 + IP;
     // Looked at first: the other bounds are known to hold then.
     let transport = chunk::<L4>(head, l4)?;
@@ -146,7 +186,7 @@ fn record<const TAG: usize, const IP: usize, const L4: usize>(
     if payload_end > end {
         return none();
     }
-    *meta = PacketMeta {
+    Some(place.put(PacketMeta {
         offload: VirtioNetHdr::PLAIN,
         fragment_header: 0,
         fragment: FragmentState::None,
@@ -166,8 +206,7 @@ fn record<const TAG: usize, const IP: usize, const L4: usize>(
         dst_port: be16(transport, 2),
         payload_end: payload_end as u32,
         l3_end: end as u32,
-    };
-    Some(())
+    }))
 }
 
 /// Says that this is rare. Without it the compiler computes all conditions to save the branches.

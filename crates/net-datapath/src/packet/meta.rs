@@ -115,9 +115,8 @@ impl PacketMeta {
     /// [`WireError::Truncated`] for less than an Ethernet header.
     #[inline]
     pub fn parse(head: &[u8], frame_len: usize) -> Result<Self, WireError> {
-        let mut meta = Self::BLANK;
-        meta.parse_in_place(head, frame_len)?;
-        Ok(meta)
+        let head = head.get(..frame_len).unwrap_or(head);
+        fast::parse(fast::Returned, head, frame_len, Self::parse_any)
     }
 
     /// [`Self::parse`] where the record stays; after an error it says nothing.
@@ -128,10 +127,7 @@ impl PacketMeta {
         frame_len: usize,
     ) -> Result<(), WireError> {
         let head = head.get(..frame_len).unwrap_or(head);
-        fast::parse(self, head, frame_len, |meta, head, frame_len| {
-            *meta = Self::parse_any(head, frame_len)?;
-            Ok(())
-        })
+        fast::parse(self, head, frame_len, Self::parse_any)
     }
 
     /// [`Self::parse`] for every kind of frame.
