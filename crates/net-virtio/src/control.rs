@@ -25,6 +25,9 @@ const CLASS_MQ: u8 = 4;
 
 /// Addresses of one table that are kept; with more, everything passes, as in QEMU.
 const TABLE: usize = 64;
+/// Commands carried out before packets have their turn again: a driver waits for each, and one that
+/// does not shall not keep the device from others.
+const COMMANDS: usize = 16;
 /// Bytes of the longest command that is read: two tables of 64 KiB of addresses would be nonsense.
 const COMMAND: usize = 16 * 1024;
 
@@ -106,9 +109,10 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Carries out every command that waits, as far as the features allow.
+    /// Carries out the commands that wait, as far as the features allow; of more than
+    /// [`COMMANDS`] the rest at the next turn.
     pub(crate) fn run(&mut self, queue: &mut Queue, features: u64, max_pairs: u16) {
-        loop {
+        for _ in 0..COMMANDS {
             let Some((running, buffers, _)) = queue.parts() else {
                 return;
             };

@@ -156,8 +156,10 @@ impl Delivery<'_> {
         while room < need {
             let Some(chain) = self.running.pop(self.buffers)? else {
                 // A queue whose buffers together cannot hold the frame would wait for ever.
-                let taken = (self.chains.len() - first_chain) as u32;
-                let hopeless = taken * 4 >= u32::from(self.running.ring.size()) * 3;
+                // A chain takes as many descriptors as it has pieces, or one and a table.
+                let chains = self.chains.len() - first_chain;
+                let taken = chains.max(self.buffers.pieces.len() - first_piece);
+                let hopeless = taken * 4 >= usize::from(self.running.ring.size()) * 3;
                 return Ok(if hopeless {
                     Outcome::NoRoom
                 } else {

@@ -276,17 +276,43 @@ fn frames_of_impossible_length_are_counted_and_cost_only_themselves() {
 
 #[test]
 fn a_frame_that_no_ring_of_the_guest_holds_does_not_stop_those_behind_it() {
+    // Buffers of one descriptor, and of two: then half as many make the ring full.
+    for cut in [0, 100] {
+        let mut guest = Guest::new(Shape {
+            size: 8,
+            receive: 200,
+            cut,
+            ..Shape::default()
+        });
+        let mut device = guest.device();
+        let large = vec![1; 60_000];
+        assert!(transmit(&mut device, &large), "{cut}");
+        assert_eq!(device.statistics().tx_no_buffer, 1);
+        assert!(transmit(&mut device, &[4; 60]));
+        assert_eq!(guest.recv().unwrap().1, [4; 60]);
+    }
+}
+
+/// Commands that nobody waits for cost a turn of packets each sixteen, and are all answered.
+#[test]
+fn a_flood_of_commands_does_not_keep_the_device_from_others() {
     let mut guest = Guest::new(Shape {
-        size: 8,
-        receive: 200,
+        size: 128,
         ..Shape::default()
     });
     let mut device = guest.device();
-    let large = vec![1; 60_000];
-    assert!(transmit(&mut device, &large));
-    assert_eq!(device.statistics().tx_no_buffer, 1);
-    assert!(transmit(&mut device, &[4; 60]));
-    assert_eq!(guest.recv().unwrap().1, [4; 60]);
+    let address = guest.transmit.setup().descriptors + 0x2000;
+    for _ in 0..40 {
+        let command = [(address, 3)];
+        guest.control.add(&command, &[(address + 8, 1)]).unwrap();
+    }
+    guest.control.publish();
+    let mut answered = Vec::new();
+    for _ in 0..4 {
+        device.receive(1, &mut |_| {}).unwrap();
+        answered.push(core::iter::from_fn(|| guest.control.take_used()).count());
+    }
+    assert_eq!(answered, [16, 16, 8, 0]);
 }
 
 proptest! {
