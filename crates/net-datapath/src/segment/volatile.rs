@@ -77,111 +77,75 @@ pub(super) unsafe fn write(dst: *mut u8, bytes: &[u8]) {
 }
 
 /// Single instructions: the compiler neither repeats nor splits nor invents them.
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon")
+))]
 mod words {
     use super::Wide;
     use core::arch::asm;
 
-    /// # Safety
-    /// 16 bytes at `src` are readable.
-    #[inline(always)]
-    pub(super) unsafe fn load16(src: *const u8) -> Wide {
-        let value;
-        // SAFETY: reads what the caller vouches for, and nothing else changes.
-        unsafe {
-            asm!("movdqu {}, xmmword ptr [{}]", out(xmm_reg) value, in(reg) src,
-                options(nostack, preserves_flags, readonly));
-        }
-        value
+    /// The four moves, in the words of one architecture: its class of vector registers, then the
+    /// instruction of each, with `v` for the value and `p` for the address.
+    macro_rules! moves {
+        ($vector:ident: $load16:literal, $load4:literal, $store16:literal, $store4:literal) => {
+            /// # Safety
+            /// 16 bytes at `src` are readable.
+            #[inline(always)]
+            pub(super) unsafe fn load16(src: *const u8) -> Wide {
+                let value;
+                // SAFETY: reads what the caller vouches for, and nothing else changes.
+                unsafe {
+                    asm!($load16, v = out($vector) value, p = in(reg) src,
+                        options(nostack, preserves_flags, readonly));
+                }
+                value
+            }
+
+            /// # Safety
+            /// 4 bytes at `src` are readable.
+            #[inline(always)]
+            pub(super) unsafe fn load4(src: *const u8) -> u32 {
+                let value;
+                // SAFETY: as in `load16`.
+                unsafe {
+                    asm!($load4, v = out(reg) value, p = in(reg) src,
+                        options(nostack, preserves_flags, readonly));
+                }
+                value
+            }
+
+            /// # Safety
+            /// 16 bytes at `dst` are writable.
+            #[inline(always)]
+            pub(super) unsafe fn store16(dst: *mut u8, value: Wide) {
+                // SAFETY: writes what the caller vouches for.
+                unsafe {
+                    asm!($store16, v = in($vector) value, p = in(reg) dst,
+                        options(nostack, preserves_flags));
+                }
+            }
+
+            /// # Safety
+            /// 4 bytes at `dst` are writable.
+            #[inline(always)]
+            pub(super) unsafe fn store4(dst: *mut u8, value: u32) {
+                // SAFETY: as in `store16`.
+                unsafe {
+                    asm!($store4, v = in(reg) value, p = in(reg) dst,
+                        options(nostack, preserves_flags));
+                }
+            }
+        };
     }
 
-    /// # Safety
-    /// 4 bytes at `src` are readable.
-    #[inline(always)]
-    pub(super) unsafe fn load4(src: *const u8) -> u32 {
-        let value;
-        // SAFETY: as in `load16`.
-        unsafe {
-            asm!("mov {:e}, dword ptr [{}]", out(reg) value, in(reg) src,
-                options(nostack, preserves_flags, readonly));
-        }
-        value
-    }
+    #[cfg(target_arch = "x86_64")]
+    moves!(xmm_reg:
+        "movdqu {v}, xmmword ptr [{p}]", "mov {v:e}, dword ptr [{p}]",
+        "movdqu xmmword ptr [{p}], {v}", "mov dword ptr [{p}], {v:e}");
 
-    /// # Safety
-    /// 16 bytes at `dst` are writable.
-    #[inline(always)]
-    pub(super) unsafe fn store16(dst: *mut u8, value: Wide) {
-        // SAFETY: writes what the caller vouches for.
-        unsafe {
-            asm!("movdqu xmmword ptr [{}], {}", in(reg) dst, in(xmm_reg) value,
-                options(nostack, preserves_flags));
-        }
-    }
-
-    /// # Safety
-    /// 4 bytes at `dst` are writable.
-    #[inline(always)]
-    pub(super) unsafe fn store4(dst: *mut u8, value: u32) {
-        // SAFETY: as in `store16`.
-        unsafe {
-            asm!("mov dword ptr [{}], {:e}", in(reg) dst, in(reg) value,
-                options(nostack, preserves_flags));
-        }
-    }
-}
-
-/// Single instructions: the compiler neither repeats nor splits nor invents them.
-#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-mod words {
-    use super::Wide;
-    use core::arch::asm;
-
-    /// # Safety
-    /// 16 bytes at `src` are readable.
-    #[inline(always)]
-    pub(super) unsafe fn load16(src: *const u8) -> Wide {
-        let value;
-        // SAFETY: reads what the caller vouches for, and nothing else changes.
-        unsafe {
-            asm!("ldr {:q}, [{}]", out(vreg) value, in(reg) src,
-                options(nostack, preserves_flags, readonly));
-        }
-        value
-    }
-
-    /// # Safety
-    /// 4 bytes at `src` are readable.
-    #[inline(always)]
-    pub(super) unsafe fn load4(src: *const u8) -> u32 {
-        let value;
-        // SAFETY: as in `load16`.
-        unsafe {
-            asm!("ldr {:w}, [{}]", out(reg) value, in(reg) src,
-                options(nostack, preserves_flags, readonly));
-        }
-        value
-    }
-
-    /// # Safety
-    /// 16 bytes at `dst` are writable.
-    #[inline(always)]
-    pub(super) unsafe fn store16(dst: *mut u8, value: Wide) {
-        // SAFETY: writes what the caller vouches for.
-        unsafe {
-            asm!("str {:q}, [{}]", in(vreg) value, in(reg) dst,
-                options(nostack, preserves_flags));
-        }
-    }
-
-    /// # Safety
-    /// 4 bytes at `dst` are writable.
-    #[inline(always)]
-    pub(super) unsafe fn store4(dst: *mut u8, value: u32) {
-        // SAFETY: as in `store16`.
-        unsafe {
-            asm!("str {:w}, [{}]", in(reg) value, in(reg) dst,
-                options(nostack, preserves_flags));
-        }
-    }
+    #[cfg(target_arch = "aarch64")]
+    moves!(vreg:
+        "ldr {v:q}, [{p}]", "ldr {v:w}, [{p}]",
+        "str {v:q}, [{p}]", "str {v:w}, [{p}]");
 }
