@@ -9,6 +9,7 @@ use loom::cell::UnsafeCell;
 use loom::model::Builder;
 use loom::sync::Arc;
 use loom::thread;
+use net_datapath::pool::model::List;
 use net_datapath::pool::{PacketBuf, PacketPool, PoolConfig};
 use net_datapath::ring::LockFreeRing;
 
@@ -583,6 +584,28 @@ fn search_is_not_fooled_by_buffers_that_move_from_tray_to_tray() {
         drop(searcher.alloc().expect("two are free at every moment"));
         drop((thread.join().unwrap(), rest));
         assert_eq!(pool.exhausted(), 1);
+    });
+}
+
+#[test]
+fn search_misses_no_tray_that_was_filled_behind_it() {
+    // The searcher looks at the trays in the order 0, 1, 2, 0. The last has two buffers until two
+    // others lie on the second: had the searcher passed that one, the count of releases that it meets
+    // on the last, empty one tells it, and what it sees there it has to have seen all of. The searcher
+    // is the spawned thread: the other way round loom leaves out the way on which it is fooled.
+    model(Some(3), || {
+        let list = Arc::new(List::full(6));
+        let all = list.take(6, 0);
+        assert_eq!(all.len(), 6);
+        // Found empty: from now on one look proves it, as long as there is no release.
+        assert!(list.take(1, 0).is_empty());
+        assert!(list.put(&all[..2], 2));
+        let other = Arc::clone(&list);
+        let searcher = thread::spawn(move || other.take(1, 0).len());
+        assert!(list.put(&all[2..4], 1));
+        list.take(2, 2);
+        let found = searcher.join().unwrap();
+        assert_eq!(found, 1, "two are free at every moment");
     });
 }
 

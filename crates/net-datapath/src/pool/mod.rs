@@ -77,6 +77,9 @@ mod buf;
 mod cache;
 mod config;
 mod free_list;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod model;
 mod inner;
 mod memory;
 mod shared;
