@@ -77,11 +77,11 @@ mod buf;
 mod cache;
 mod config;
 mod free_list;
+mod inner;
+mod memory;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod model;
-mod inner;
-mod memory;
 mod shared;
 mod tray;
 

@@ -4,6 +4,7 @@
 //! The slots of a ring are watched by the crate itself in this configuration; the bytes of pool
 //! buffers by the cells of [`watched::Watched`], one for each buffer.
 #![cfg(loom)]
+#![allow(clippy::unwrap_used)] // A model that cannot go on shall stop.
 
 mod pool;
 mod ring;
