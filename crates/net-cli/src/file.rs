@@ -37,6 +37,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+#[cfg(any(target_os = "linux", test))]
 use net_manager::{GuestKey, PublishedPort, Reservation};
 use serde::{Deserialize, Serialize};
 
@@ -164,6 +165,7 @@ impl File {
     }
 
     /// The file that says this.
+    #[cfg(any(target_os = "linux", test))]
     pub(crate) fn of(options: &NetworkOptions) -> Self {
         let NetworkOptions {
             name,
@@ -220,11 +222,13 @@ fn read<T: FromStr<Err: Display>>(text: Option<String>) -> Result<Option<T>, Usa
         .transpose()
 }
 
+#[cfg(any(target_os = "linux", test))]
 fn text(value: Option<impl Display>) -> Option<String> {
     value.map(|value| value.to_string())
 }
 
 /// A published port as it is asked for: without a guest, whom neither file nor command line names.
+#[cfg(any(target_os = "linux", test))]
 fn published(port: &PublishedPort) -> String {
     let PublishedPort {
         protocol,
@@ -235,6 +239,7 @@ fn published(port: &PublishedPort) -> String {
     format!("{bind}:{guest_port}/{protocol}")
 }
 
+#[cfg(any(target_os = "linux", test))]
 fn reservation(reservation: &Reservation) -> String {
     let address = reservation.address;
     match &reservation.guest {

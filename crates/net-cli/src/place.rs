@@ -36,6 +36,10 @@ pub(crate) enum Place {
     /// A macvtap made for a virtual machine.
     Macvtap(MacvtapPlace),
     /// The command that `run` starts, in a namespace of its own.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "no other system has namespaces")
+    )]
     Command,
     /// The QEMU that `qemu` starts, by a socket that it inherits.
     Child,
@@ -75,10 +79,9 @@ impl Place {
             Self::VzFd(_) | Self::Vmnet(_) | Self::Command | Self::Child
         )
     }
-}
 
-impl Place {
     /// Reads what [`Display`](fmt::Display) has written, the two kinds included that no user writes.
+    #[cfg(any(target_os = "linux", test))]
     pub(crate) fn from_wire(text: &str) -> Result<Self, UsageError> {
         match text {
             "command:" => Ok(Self::Command),

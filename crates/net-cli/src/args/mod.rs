@@ -39,8 +39,16 @@ pub(crate) enum Command {
     /// Say what this machine can do.
     Doctor,
     /// Ask a running network something.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "no other system has networks to ask")
+    )]
     Control { which: Which, asked: Asked },
     /// Undo what dead processes have left behind.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "no other system has networks to ask")
+    )]
     Clean { which: Which },
     /// Print the usage, of the program or of one of its commands.
     Help,
