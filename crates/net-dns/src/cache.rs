@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::message::{Header, Layout, Opt, Records, Section, flag, put, rcode, rtype, u32_at};
+use crate::message::{
+    Header, Layout, Opt, Question, Records, Section, flag, put, rcode, rtype, u32_at,
+};
 use crate::{ClientId, reply};
 
 /// Question and the flags that change its answer, as bytes.
@@ -113,6 +115,15 @@ impl Body {
     }
 }
 
+/// Whether every record can still be read: a hostile server may let a name point into a TTL, and
+/// counted down that is another name, or none.
+fn is_readable(message: &[u8]) -> bool {
+    let (Some(header), Ok(question)) = (Header::read(message), Question::read(message)) else {
+        return false;
+    };
+    Layout::read(message, &header, question.end).is_ok()
+}
+
 /// The twelve-bit response code (RFC 6891 section 6.1.3).
 pub(crate) fn full_rcode(header: &Header, opt: Option<&Opt>) -> u16 {
     let upper = opt.map_or(0, |opt| u16::from(opt.extended_rcode) << 4);
@@ -191,10 +202,7 @@ impl Cache {
     pub(crate) fn get(&mut self, key: &[u8], now: Duration) -> Option<Hit> {
         let entry = self.entries.get(key)?;
         if entry.expires <= now {
-            let key = self
-                .entries
-                .get_key_value(key)
-                .map(|(key, _)| key.clone())?;
+            let key = self.key_of(key)?;
             self.remove(&key);
             return None;
         }
@@ -204,10 +212,19 @@ impl Cache {
             let ttl = u32_at(&message, at.into()).unwrap_or(0).saturating_sub(age);
             put(&mut message, at.into(), &ttl.to_be_bytes());
         }
+        if !is_readable(&message) {
+            let key = self.key_of(key)?;
+            self.remove(&key);
+            return None;
+        }
         Some(Hit {
             message,
             negative: entry.body.negative,
         })
+    }
+
+    fn key_of(&self, key: &[u8]) -> Option<Key> {
+        self.entries.get_key_value(key).map(|(key, _)| key.clone())
     }
 
     /// Keeps an answer, replacing the one under the same key.
@@ -292,12 +309,16 @@ mod tests {
     use crate::message::HEADER;
     use proptest::prelude::*;
 
+    const TTL_AT: usize = HEADER + 5 + 5;
+
     fn body(size: usize, lifetime: u32) -> Body {
-        let mut message = vec![0; HEADER + size.max(4)];
-        put(&mut message, HEADER, &lifetime.to_be_bytes());
+        // One question and one record, both at the root, and what follows.
+        let mut message = vec![0; TTL_AT + 6 + size];
+        put(&mut message, 4, &[0, 1, 0, 1]);
+        put(&mut message, TTL_AT, &lifetime.to_be_bytes());
         Body {
             message,
-            ttls: vec![HEADER as u16],
+            ttls: vec![TTL_AT as u16],
             lifetime,
             negative: false,
         }
@@ -336,6 +357,23 @@ mod tests {
         assert!(cache.shares[&ClientId(3)].entries.len() >= 3);
     }
 
+    /// A name that points into a TTL is another one, or none, when that has been counted down.
+    #[test]
+    fn a_name_that_points_into_a_ttl_ends_with_it() {
+        let mut body = body(0, 0x0001_0100);
+        // The second owner is at the third byte of the first record's TTL: a label of one byte, zero.
+        put(&mut body.message, 6, &[0, 2]);
+        let pointer = 0xc000 | (TTL_AT + 1) as u16;
+        body.message.extend(pointer.to_be_bytes());
+        body.message.extend([0; 10]);
+        let mut cache = cache(10, 1 << 20);
+        cache.insert(key(1), ClientId(1), body, Duration::ZERO);
+        assert!(cache.get(&key(1), Duration::ZERO).is_some());
+        // 0x0001_0080: the third byte is 1 before and 0 after; then a label longer than there is.
+        assert!(cache.get(&key(1), Duration::from_secs(0x80)).is_none());
+        assert_eq!(cache.len(), 0);
+    }
+
     proptest! {
         /// Against a plain list: never more than the limits, never an expired answer, and what
         /// is there is what was put there last.
@@ -360,7 +398,7 @@ mod tests {
                     if let Some(hit) = cache.get(&key(*n), now) {
                         let left = u64::from(*lifetime) - (now - *stored).as_secs();
                         prop_assert!(left > 0);
-                        prop_assert_eq!(u32_at(&hit.message, HEADER), Some(left as u32));
+                        prop_assert_eq!(u32_at(&hit.message, TTL_AT), Some(left as u32));
                     }
                 }
             }

@@ -195,9 +195,11 @@ fn push_label(wire: &mut Vec<u8>, label: &[u8]) {
 
 /// Walks the name at `at`, gives each label to `label`, returns the offset after the name.
 ///
-/// Every pointer must point before the run of labels it ends, so that a walk visits strictly
-/// decreasing runs: a loop cannot be written down. The sum of labels is held to 255 bytes, so a
-/// walk costs at most 127 labels whatever the message says.
+/// Every pointer must point before the run of labels it ends, and the run it points to must end
+/// before that one begins ("a prior occurrence", RFC 1035 section 4.1.4). So a walk visits strictly
+/// decreasing runs: a loop cannot be written down, and what ends a name never stands behind it,
+/// where it might be cut off. The sum of labels is held to 255 bytes, so a walk costs at most 127
+/// labels whatever the message says.
 pub(crate) fn walk(
     message: &[u8],
     at: usize,
@@ -205,15 +207,20 @@ pub(crate) fn walk(
 ) -> Result<usize, MessageError> {
     let mut pos = at;
     let mut run_start = at;
+    let mut readable = message;
     let mut end = None;
     let mut length = 1;
     loop {
-        let byte = *message.get(pos).ok_or(MessageError::Truncated)?;
+        let cut_short = match end {
+            None => MessageError::Truncated,
+            Some(_) => MessageError::BadPointer,
+        };
+        let byte = *readable.get(pos).ok_or(cut_short)?;
         match byte >> 6 {
             0 if byte == 0 => return Ok(end.unwrap_or(pos + 1)),
             0 => {
                 let next = pos + 1 + usize::from(byte);
-                let text = message.get(pos + 1..next).ok_or(MessageError::Truncated)?;
+                let text = readable.get(pos + 1..next).ok_or(cut_short)?;
                 length += text.len() + 1;
                 if length > MAX_NAME {
                     return Err(MessageError::NameTooLong);
@@ -222,12 +229,13 @@ pub(crate) fn walk(
                 pos = next;
             }
             3 => {
-                let low = *message.get(pos + 1).ok_or(MessageError::Truncated)?;
+                let low = *readable.get(pos + 1).ok_or(cut_short)?;
                 let target = usize::from(byte & 0x3f) << 8 | usize::from(low);
                 end.get_or_insert(pos + 2);
                 if target < HEADER || target >= run_start {
                     return Err(MessageError::BadPointer);
                 }
+                readable = readable.get(..run_start).unwrap_or_default();
                 run_start = target;
                 pos = target;
             }
@@ -297,6 +305,11 @@ mod tests {
             (&b"\xc0\x15\x01c\x00"[..], 19),
             (&b"\xc0\x02"[..], 19),
             (&b"\x01x\xc0\x17\x01y\xc0\x13"[..], 23),
+            // Backward, and on into what stands behind: a label over the pointer, one before it
+            // that does not end, and half a pointer.
+            (&b"\x03\xc0\x13ab\x00"[..], 20),
+            (&b"\x01x\xc0\x13\x00"[..], 21),
+            (&b"\xc0\xc0\x13"[..], 20),
         ] {
             let mut bad = message.clone();
             bad.extend_from_slice(bytes);

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use net_backend_linux::netlink::{Address, Route};
 use serde::{Deserialize, Serialize};
 
-use super::state::state_error;
+use super::state::{JOURNAL_NEW, state_error};
 use crate::error::ManagerError;
 
 /// The version of the format.
@@ -201,7 +201,7 @@ fn write_all(path: &Path, header: &Header, acts: &[Act]) -> std::io::Result<File
     for act in acts {
         bytes.extend(line(act)?);
     }
-    let new = path.with_extension("new");
+    let new = path.with_file_name(JOURNAL_NEW);
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)

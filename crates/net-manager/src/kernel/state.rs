@@ -6,6 +6,7 @@
 //!   NAME/            one network
 //!     lock           held as long as the network's process lives; has its number
 //!     journal        what has been made in the kernel
+//!     journal.new    the one that takes its place, until that is complete
 //! ```
 //!
 //! The lock is the kernel's (`flock(2)`) and ends with the process that holds it, however that
@@ -27,6 +28,9 @@ use crate::error::ManagerError;
 const LOCK: &str = "lock";
 /// The file in which it writes down what it makes.
 const JOURNAL: &str = "journal";
+/// The file that becomes the journal once it is complete; one that a killed process was writing is
+/// left over, and of no use.
+pub(super) const JOURNAL_NEW: &str = "journal.new";
 /// How long what a dead process has begun may take to end, and how often that is looked at.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
@@ -188,7 +192,9 @@ impl Held {
     /// Takes the directory away, if it holds nothing but our own files.
     pub fn remove(self) {
         // What cannot be removed now is removed by whoever starts next; nothing depends on it.
-        let _ = fs::remove_file(self.directory.join(JOURNAL));
+        for file in [JOURNAL, JOURNAL_NEW] {
+            let _ = fs::remove_file(self.directory.join(file));
+        }
         let _ = fs::remove_file(self.directory.join(LOCK));
         let _ = fs::remove_dir(&self.directory);
     }
@@ -255,6 +261,8 @@ mod tests {
         assert_eq!(state.networks().unwrap(), ["blue", "red"]);
         drop(held);
         state.hold("blue").unwrap().remove();
+        // The other died while it replaced its journal.
+        fs::write(state.network("red").join(JOURNAL_NEW), "{").unwrap();
         other.remove();
         assert!(state.networks().unwrap().is_empty());
         assert!(state.hold("../blue").is_err());
