@@ -14,6 +14,7 @@
 mod address;
 mod create;
 mod port;
+mod redirect;
 mod route;
 
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -62,6 +62,20 @@ pub(crate) struct TapPlace {
     pub(crate) vlan: Option<u16>,
 }
 
+#[cfg(target_os = "linux")]
+impl TapPlace {
+    /// What the kernel is asked for.
+    pub(crate) fn port(&self) -> net_manager::kernel::TapPort {
+        net_manager::kernel::TapPort {
+            name: self.name.clone(),
+            queues: self.queues,
+            owner: self.owner,
+            group: self.group,
+            vlan: self.vlan,
+        }
+    }
+}
+
 /// A macvtap for a virtual machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct MacvtapPlace {

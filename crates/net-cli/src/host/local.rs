@@ -24,6 +24,10 @@ pub(crate) struct Local {
     /// The network in the kernel, where that carries it.
     #[cfg(target_os = "linux")]
     pub(crate) kernel: Option<std::sync::Arc<net_manager::kernel::KernelNetwork>>,
+    /// TAP devices for machines, where the kernel does not carry the network and this user may make
+    /// them.
+    #[cfg(target_os = "linux")]
+    pub(crate) taps: Option<net_manager::kernel::ServedTaps>,
     /// The other end of [`Place::Child`], until a child inherits it.
     pub(crate) childs_end: Option<UnixStream>,
 }
@@ -61,7 +65,14 @@ impl Local {
                     mtu: guest.mtu,
                     mac: None,
                 };
-                let tap = net_backend_linux::Tap::open(name, options).map_err(UsageError::new)?;
+                let tap = served_tap(name, options).map_err(UsageError::new)?;
+                Ok(Opened::Served(Device::Tap, tap.into_file().into()))
+            }
+            Place::Tap(tap) => {
+                let taps = self.taps.as_ref().ok_or_else(|| {
+                    UsageError::new("needs CAP_NET_ADMIN and /dev/net/tun: run as root")
+                })?;
+                let tap = taps.open(&tap.port()).map_err(UsageError::new)?;
                 Ok(Opened::Served(Device::Tap, tap.into_file().into()))
             }
             _ => Err(UsageError::new(
@@ -103,6 +114,12 @@ impl Host for Local {
 
     fn close(&mut self, place: &Place) {
         self.paths.retain(|(other, _)| other != place);
+        #[cfg(target_os = "linux")]
+        if let (Place::Tap(tap), Some(taps)) = (place, &self.taps)
+            && let Err(err) = taps.close(&tap.name)
+        {
+            log::warn!("{place}: {err}");
+        }
     }
 
     fn bind(&mut self, protocol: Protocol, address: SocketAddr) -> Result<OwnedFd, UsageError> {
@@ -112,6 +129,24 @@ impl Host for Local {
     fn ready(&mut self) {}
 
     fn stop(&mut self) {}
+}
+
+/// A TAP device that exists, or one that goes with its descriptor.
+#[cfg(target_os = "linux")]
+fn served_tap(
+    name: &str,
+    options: net_backend_linux::TapOptions,
+) -> Result<net_backend_linux::Tap, net_backend_linux::LinuxError> {
+    use net_backend_linux::Tap;
+    match Tap::open(name, options) {
+        // The kernel's word for a device with several queues. One of ours is enough: whatever the
+        // others are for, all flows come by those that are open.
+        Err(err) if err.errno() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+            let queue = Tap::open_queues(name, 1, options)?.pop();
+            queue.ok_or(err)
+        }
+        opened => opened,
+    }
 }
 
 /// A copy of a descriptor that this process was started with.
@@ -167,7 +202,13 @@ mod tests {
     #[test]
     fn what_needs_the_kernel_says_so() {
         let mut host = Local::default();
-        let error = host.open(&"tap:vm0".parse().unwrap(), &guest()).err();
-        assert!(error.unwrap().to_string().contains("--engine kernel"));
+        for (place, says) in [
+            ("tap:vm0", "CAP_NET_ADMIN"),
+            ("macvtap:eth0", "--engine kernel"),
+        ] {
+            let error = host.open(&place.parse().unwrap(), &guest()).err();
+            let error = error.unwrap().to_string();
+            assert!(error.contains(says), "{place}: {error}");
+        }
     }
 }

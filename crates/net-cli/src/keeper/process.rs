@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use net_manager::kernel::{KernelNetwork, KernelOps};
-use net_manager::{Choice, Engine, NetworkMode, Protocol};
+use net_manager::kernel::{KernelNetwork, KernelOps, ServedTaps, StateDir};
+use net_manager::{Choice, Engine, ManagerError, NetworkConfig, NetworkMode, Protocol};
 
 use super::wire::{self, Answer, Gift, News, Setup, Wish};
 use crate::child::Signals;
@@ -87,6 +87,9 @@ impl Keeper {
         let state = if config.mode != NetworkMode::Nat || choice.engine == Engine::Kernel {
             let directory = crate::state::directory(directory)?;
             host.kernel = Some(Arc::new(KernelNetwork::create(&config, &directory)?));
+            State::of_kernel(&directory, &name)
+        } else if asked && let Some((directory, taps)) = served_taps(&config, given.is_some())? {
+            host.taps = Some(taps);
             State::of_kernel(&directory, &name)
         } else if asked || given.is_some() {
             State::take(directory, given.as_deref(), &name)?
@@ -309,21 +312,55 @@ impl Running {
         }
         // Last of all the socket: whoever waits for the end watches it. The kernel's part takes its
         // directory away, which has to be empty then.
-        let kernel = lock(&host).kernel.take();
+        let (kernel, taps) = {
+            let mut host = lock(&host);
+            (host.kernel.take(), host.taps.take())
+        };
         drop(host);
-        if let Some(kernel) = kernel {
+        if kernel.is_some() || taps.is_some() {
             state.close();
+        }
+        if let Some(kernel) = kernel {
             destroy(kernel);
+        }
+        if let Some(taps) = taps {
+            tell(taps.destroy());
         }
         status
     }
 }
 
+/// What makes TAP devices for a network that the kernel does not carry, where this user may have
+/// any. As with [`State::take`], a network without a name of its own can do without.
+fn served_taps(
+    config: &NetworkConfig,
+    named: bool,
+) -> Result<Option<(StateDir, ServedTaps)>, UsageError> {
+    // A bridge takes the same as a TAP device.
+    if net_manager::kernel_can(NetworkMode::Bridge).is_err() {
+        return Ok(None);
+    }
+    let made = StateDir::for_network(config)
+        .and_then(|directory| Ok((ServedTaps::create(config, &directory)?, directory)));
+    match made {
+        Ok((taps, directory)) => Ok(Some((directory, taps))),
+        Err(err) if named || config.state_dir.is_some() => Err(err.into()),
+        Err(err) => {
+            log::info!("the network can make no TAP devices: {err}");
+            Ok(None)
+        }
+    }
+}
+
 /// Takes the network out of the kernel. Nobody else can hold it: the thread that did has ended.
 fn destroy(kernel: Arc<KernelNetwork>) {
-    if let Some(kernel) = Arc::into_inner(kernel)
-        && let Err(err) = kernel.destroy()
-    {
+    if let Some(kernel) = Arc::into_inner(kernel) {
+        tell(kernel.destroy());
+    }
+}
+
+fn tell(undone: Result<(), ManagerError>) {
+    if let Err(err) = undone {
         eprintln!(
             "arcbox-net: not everything could be undone, `arcbox-net clean` tries again: {err}"
         );

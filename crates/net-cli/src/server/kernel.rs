@@ -1,7 +1,6 @@
 //! Places whose frames the kernel carries: nothing of them passes through this process.
 
 use net_manager::AttachOptions;
-use net_manager::kernel::TapPort;
 
 use super::{Attached, Server};
 use crate::namespace::INTERFACE;
@@ -14,16 +13,7 @@ impl Server {
         let options = AttachOptions::default();
         let network = &self.network;
         let made = match place {
-            Place::Tap(tap) => {
-                let port = TapPort {
-                    name: tap.name.clone(),
-                    queues: tap.queues,
-                    owner: tap.owner,
-                    group: tap.group,
-                    vlan: tap.vlan,
-                };
-                network.attach_tap(port, options)
-            }
+            Place::Tap(tap) if self.is_in_kernel() => network.attach_tap(tap.port(), options),
             Place::Macvtap(macvtap) => {
                 let derived = || format!("mv-{}", macvtap.parent).chars().take(15).collect();
                 let name = macvtap.name.clone().unwrap_or_else(derived);

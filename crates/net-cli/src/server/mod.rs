@@ -187,6 +187,7 @@ impl Server {
             name: match place {
                 Place::Command => Some(guest.name.clone()),
                 Place::Vmnet(_) => Some("vmnet".to_owned()),
+                Place::Tap(tap) => Some(tap.name.clone()),
                 _ => None,
             },
             mac: ours.then_some(guest.mac),

@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use net_backend_linux::LinuxError;
 use net_backend_linux::netlink::{
     Address, BridgeOptions, Link, Netlink, PortOptions, Route, VethEnd,
 };
 use net_backend_linux::nftables::{Nft, Table};
 use net_backend_linux::sysctl::Sysctls;
 use net_backend_linux::tap::{TapSpec, create_persistent};
+use net_backend_linux::{LinuxError, Tap, TapOptions};
 use net_wire::MacAddr;
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
@@ -260,6 +260,19 @@ impl System for Host {
 }
 
 impl Host {
+    /// A TAP device that goes with its descriptor.
+    pub(super) fn open_tap(&self, name: &str, mtu: u16) -> Result<Tap> {
+        let options = TapOptions { mtu, mac: None };
+        let tap = Tap::open(name, options)?;
+        self.netlink.set_mtu(self.index(name)?, mtu)?;
+        Ok(tap)
+    }
+
+    /// Has what arrives at one interface leave by another.
+    pub(super) fn redirect(&self, from: &str, to: &str) -> Result<()> {
+        self.netlink.redirect(self.index(from)?, self.index(to)?)
+    }
+
     /// The same route through the interface `name`.
     fn through(&self, name: &str, route: &Route) -> Result<Route> {
         let mut route = route.clone();

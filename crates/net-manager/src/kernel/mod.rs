@@ -21,6 +21,7 @@
 //! | `undo` | takes back what a journal says, whoever wrote it |
 //! | `forwarding` | the one setting that networks share |
 //! | `take_over` | a physical interface gives its addresses to the bridge and gets them back |
+//! | `served` | [`ServedTaps`]: devices for machines of networks that are not in the kernel |
 //! | `ops` | [`KernelOps`]: what the worker's side asks for, in this process or another |
 //! | `system`, `host` | what is needed of the kernel, and the kernel |
 
@@ -33,6 +34,7 @@ mod names;
 mod network;
 mod ops;
 mod plan;
+mod served;
 mod state;
 mod system;
 mod take_over;
@@ -44,6 +46,7 @@ pub use network::KernelNetwork;
 pub use ops::{
     KernelAttach, KernelForward, KernelOps, KernelPort, MacvtapPort, NetnsPort, TapPort,
 };
+pub use served::ServedTaps;
 pub use state::{Held, StateDir};
 pub use undo::Recovered;
 

@@ -42,6 +42,11 @@ pub(super) fn service(network: &str) -> String {
     interface("as-", network)
 }
 
+/// The worker's end of a machine's TAP device.
+pub(super) fn served(network: &str, tap: &str) -> String {
+    format!("at-{:012x}", hash(&[network, tap]) >> 16)
+}
+
 /// The near end of a pair into a namespace.
 pub(super) fn veth(network: &str, namespace: &str, inside: &str) -> String {
     format!("av-{:012x}", hash(&[network, namespace, inside]) >> 16)

@@ -29,8 +29,8 @@ const SNAPSHOT: &str = "ip -d link | sed 's/promiscuity [0-9]* //; s/allmulti [0
     ip addr | grep -v valid_lft | sed 's/ tentative//'; ip route; ip -6 route; nft list ruleset; \
     cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding";
 
-/// A network of root with one guest in a namespace.
-struct Lab<'a> {
+/// A network of root, with a namespace that may be its guest.
+pub(super) struct Lab<'a> {
     world: &'a World,
     guest: Namespace,
     state: PathBuf,
@@ -39,8 +39,21 @@ struct Lab<'a> {
 }
 
 impl<'a> Lab<'a> {
+    /// A network with one guest, in a namespace.
     fn start(world: &'a World, name: &str, options: &[&str]) -> Result<Self> {
         let guest = world.namespace(false)?;
+        let pid = guest.pid();
+        let options = [options, &["--netns", &pid]].concat();
+        Self::start_with(world, name, &options, guest)
+    }
+
+    /// A network with what `options` attach, the last of them an option and the place.
+    pub(super) fn start_with(
+        world: &'a World,
+        name: &str,
+        options: &[&str],
+        guest: Namespace,
+    ) -> Result<Self> {
         let state = world.dir.join(format!("state-{name}"));
         let before = inside(world, &world.host, SNAPSHOT)?;
         let log = world.log("up-kernel");
@@ -48,10 +61,12 @@ impl<'a> Lab<'a> {
         command
             .args(["up", "--name", name, "--state-dir"])
             .arg(&state);
-        command.args(options).args(["--netns", &guest.pid()]);
+        command.args(options);
         let mut up = Proc::spawn(&mut command, &log)?;
+        let place = options.last().copied().unwrap_or_default();
         up.wait_until(SHORT, |out| {
-            out.contains(&format!("ready netns:{}", guest.pid()))
+            let ready = |line: &str| line.starts_with("ready ") && line.contains(place);
+            out.lines().any(ready)
         })?;
         Ok(Self {
             world,
@@ -68,7 +83,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Runs one of the commands that ask.
-    fn ask(&self, words: &[&str]) -> Result<String> {
+    pub(super) fn ask(&self, words: &[&str]) -> Result<String> {
         let mut command = self.world.host.command(&self.world.program);
         command.args(words).arg("--state-dir").arg(&self.state);
         let done = proc::run(&mut command, &self.world.log("ask"), SHORT)?;
@@ -76,6 +91,11 @@ impl<'a> Lab<'a> {
             format!("{words:?}: status {}: {}", done.status, done.output)
         })?;
         Ok(done.output)
+    }
+
+    /// What it has said so far.
+    pub(super) fn said(&self) -> String {
+        self.up.output()
     }
 
     /// The host is what it was before.
@@ -89,7 +109,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Ends it by the control socket.
-    fn stop(mut self) -> Result<()> {
+    pub(super) fn stop(mut self) -> Result<()> {
         self.ask(&["stop"])?;
         let status = self.up.wait(SHORT)?;
         ensure(status == 0, || {
@@ -99,7 +119,7 @@ impl<'a> Lab<'a> {
     }
 }
 
-fn inside(world: &World, namespace: &Namespace, script: &str) -> Result<String> {
+pub(super) fn inside(world: &World, namespace: &Namespace, script: &str) -> Result<String> {
     let mut command = namespace.command("sh");
     let done = proc::run(command.args(["-c", script]), &world.log("inside"), SHORT)?;
     ensure(done.status == 0, || {

@@ -5,6 +5,7 @@ pub(super) mod control;
 pub(super) mod daemon;
 pub(super) mod ipv6;
 pub(super) mod kernel;
+pub(super) mod tap;
 pub(super) mod vm;
 
 use super::Case;
@@ -18,4 +19,5 @@ pub(super) fn all() -> impl Iterator<Item = &'static Case> {
         .chain(ipv6::CASES)
         .chain(kernel::CASES)
         .chain(vm::CASES)
+        .chain(tap::CASES)
 }

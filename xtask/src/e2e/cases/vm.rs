@@ -71,7 +71,7 @@ fn session(context: &Context, checks: &mut Checks, kind: &str) {
     });
     refused(&mut vm, checks);
     transfers(&mut vm, checks);
-    published(&mut vm, checks, world);
+    published(&mut vm, checks, world, HOST);
     checks.step("an idle guest costs no measurable CPU", || {
         std::thread::sleep(Duration::from_secs(1));
         let used = ticks_over(&daemon.proc)?;
@@ -128,7 +128,7 @@ fn refused(vm: &mut Vm, checks: &mut Checks) {
     });
 }
 
-fn transfers(vm: &mut Vm, checks: &mut Checks) {
+pub(super) fn transfers(vm: &mut Vm, checks: &mut Checks) {
     let Some((digest, _)) = checks.step("digest of the body", || sha256(Body::new(TRANSFER)))
     else {
         return;
@@ -151,7 +151,8 @@ fn transfers(vm: &mut Vm, checks: &mut Checks) {
     });
 }
 
-fn published(vm: &mut Vm, checks: &mut Checks, world: &World) {
+/// A server in the guest, asked at the port 8090 of `address` of the host, which leads to it.
+pub(super) fn published(vm: &mut Vm, checks: &mut Checks, world: &World, address: &str) {
     checks.step("a server in the guest", || {
         // The server passes the client's address on to its scripts.
         vm.check(
@@ -162,7 +163,7 @@ fn published(vm: &mut Vm, checks: &mut Checks, world: &World) {
         )
     });
     checks.step("a published port, with the client's address", || {
-        let at = format!("{HOST}:8090");
+        let at = format!("{address}:8090");
         let out = world.ask_from_outside(&["http-get", &at, "/cgi-bin/who"])?;
         // A guest may see a client over IPv6 with its IPv4 address mapped.
         let line = out
