@@ -2,10 +2,12 @@
 
 use core::time::Duration;
 
-/// Lets `rate` frames a second through, and bursts of as many.
+use crate::Limit;
+
+/// What is left of a [`Limit`].
 #[derive(Debug, Clone)]
 pub(crate) struct TokenBucket {
-    rate: u32,
+    limit: Limit,
     /// Tokens times a million, so that a microsecond's refill is not lost.
     level: u64,
     at: Duration,
@@ -13,10 +15,10 @@ pub(crate) struct TokenBucket {
 
 impl TokenBucket {
     /// A full bucket.
-    pub(crate) fn new(rate: u32) -> Self {
+    pub(crate) fn new(limit: Limit) -> Self {
         Self {
-            rate,
-            level: u64::from(rate) * 1_000_000,
+            limit,
+            level: u64::from(limit.burst) * 1_000_000,
             at: Duration::ZERO,
         }
     }
@@ -25,9 +27,9 @@ impl TokenBucket {
     pub(crate) fn take(&mut self, now: Duration) -> bool {
         let passed = u64::try_from(now.saturating_sub(self.at).as_micros()).unwrap_or(u64::MAX);
         self.at = self.at.max(now);
-        let full = u64::from(self.rate) * 1_000_000;
+        let full = u64::from(self.limit.burst) * 1_000_000;
         self.level = passed
-            .saturating_mul(u64::from(self.rate))
+            .saturating_mul(u64::from(self.limit.rate))
             .saturating_add(self.level)
             .min(full);
         let taken = self.level >= 1_000_000;
@@ -44,7 +46,7 @@ mod tests {
 
     #[test]
     fn holds_the_rate_and_the_burst() {
-        let mut bucket = TokenBucket::new(10);
+        let mut bucket = TokenBucket::new(Limit::per_second(10));
         let mut taken = |range: core::ops::Range<u64>| {
             range
                 .filter(|ms| bucket.take(Duration::from_millis(*ms)))
@@ -53,6 +55,22 @@ mod tests {
         assert_eq!(taken(0..1), 1);
         assert_eq!(taken(1..1001), 19, "nine of the burst and ten more");
         assert_eq!(taken(3_600_000..3_600_001), 1);
-        assert!(!TokenBucket::new(0).take(Duration::MAX));
+        assert!(!TokenBucket::new(Limit::per_second(0)).take(Duration::MAX));
+    }
+
+    #[test]
+    fn rate_and_burst_are_apart() {
+        let limit = Limit { rate: 10, burst: 3 };
+        let mut bucket = TokenBucket::new(limit);
+        let mut taken = |times: core::ops::Range<u64>| {
+            times
+                .filter(|ms| bucket.take(Duration::from_millis(*ms)))
+                .count()
+        };
+        assert_eq!(taken(0..100), 3, "the burst");
+        assert_eq!(taken(100..1100), 10, "the rate");
+        assert_eq!(taken(60_000..60_001), 1);
+        let mut off = TokenBucket::new(Limit::OFF);
+        assert!((0..10_000).all(|_| off.take(Duration::ZERO)));
     }
 }

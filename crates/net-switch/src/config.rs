@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use net_wire::MacAddr;
 
+use crate::{MulticastRouter, SnoopConfig, StormLimits, VlanId};
+
 /// The settings of a [`crate::Switch`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -20,10 +22,10 @@ pub struct Config {
     pub ageing: Duration,
     /// An address that moved to another port stays there at least this long.
     pub move_interval: Duration,
-    /// Broadcast and multicast frames of one port per second, with bursts of the same number.
-    pub broadcasts: u32,
-    /// Frames of one port to unknown addresses per second, with bursts of the same number.
-    pub unknown_unicasts: u32,
+    /// What one port may have flooded, unless its own settings say otherwise.
+    pub storm: StormLimits,
+    /// IGMP and MLD snooping; without it all multicast is flooded.
+    pub snooping: Option<SnoopConfig>,
 }
 
 impl Config {
@@ -35,8 +37,8 @@ impl Config {
             addresses_per_port: 256,
             ageing: Duration::from_secs(300),
             move_interval: Duration::from_secs(1),
-            broadcasts: 1000,
-            unknown_unicasts: 1000,
+            storm: StormLimits::default(),
+            snooping: None,
         }
     }
 }
@@ -52,6 +54,15 @@ pub struct PortConfig {
     /// Leads out of the network: isolated ports reach it, and its floods are not limited. A port
     /// with a static address counts as one.
     pub uplink: bool,
+    /// The access VLAN: the port is joined to ports of the same VLAN, and to those with a static
+    /// address and no VLAN. Ports without a VLAN are joined to one another.
+    pub vlan: Option<VlanId>,
+    /// What it may have flooded; as [`Config::storm`] says when absent.
+    pub storm: Option<StormLimits>,
+    /// Whether there is a multicast router behind it.
+    pub multicast_router: MulticastRouter,
+    /// Whether the mirror port ([`crate::Switch::set_mirror`]) gets what it sends and is sent.
+    pub mirrored: bool,
 }
 
 impl PortConfig {
@@ -74,6 +85,34 @@ impl PortConfig {
     #[must_use]
     pub fn uplink(mut self, uplink: bool) -> Self {
         self.uplink = uplink;
+        self
+    }
+
+    /// The same, in a VLAN or in none.
+    #[must_use]
+    pub fn vlan(mut self, vlan: Option<VlanId>) -> Self {
+        self.vlan = vlan;
+        self
+    }
+
+    /// The same with limits of its own.
+    #[must_use]
+    pub fn storm(mut self, limits: StormLimits) -> Self {
+        self.storm = Some(limits);
+        self
+    }
+
+    /// The same, with or without a multicast router.
+    #[must_use]
+    pub fn multicast_router(mut self, router: MulticastRouter) -> Self {
+        self.multicast_router = router;
+        self
+    }
+
+    /// The same, mirrored or not.
+    #[must_use]
+    pub fn mirrored(mut self, mirrored: bool) -> Self {
+        self.mirrored = mirrored;
         self
     }
 }

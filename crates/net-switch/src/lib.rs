@@ -8,6 +8,9 @@
 //! |---|---|
 //! | [`Switch`] | ports, the forwarding decision, flood targets |
 //! | [`Config`], [`PortConfig`] | bounds and times; what a port may do |
+//! | [`VlanId`] | access VLANs (IEEE 802.1Q) |
+//! | [`StormLimits`], [`Limit`] | what a port may have flooded |
+//! | [`SnoopConfig`], [`may_report`] | IGMP and MLD snooping (RFC 4541) |
 //! | [`Verdict`], [`DropReason`] | where a frame goes, or why it goes nowhere |
 //! | [`Statistics`], [`PortStatistics`], [`Drops`] | counters, of the switch and of each port |
 //!
@@ -18,11 +21,16 @@
 //! - The table's hash has a secret key, and nothing ever scans the table.
 //! - A static address, or the one another port was given ([`PortConfig::allowed_mac`]), cannot be
 //!   taken; any other moves at most once in [`Config::move_interval`].
-//! - Broadcasts and frames to unknown addresses are limited for each port.
+//! - Broadcasts, multicasts and frames to unknown addresses are limited for each port, each kind by
+//!   itself ([`StormLimits`]).
+//! - A port reaches the ports of its own VLAN only ([`PortConfig::vlan`]), and the gateway.
+//! - What a port says about groups ([`SnoopConfig`]) changes what it is sent itself, within its share
+//!   of the table. Who poses as a multicast router is sent all multicast; see [`MulticastRouter`].
+//! - The mirror port ([`Switch::set_mirror`]) sends nothing.
 //! - A port can be bound to IP addresses ([`Switch::allow_ip`]); who reads the packet asks
 //!   [`Switch::check_ip`].
 //!
-//! Not part of it: VLANs, spanning tree, IGMP and MLD snooping.
+//! Not part of it: VLAN trunks, spanning tree, multicast router discovery (RFC 4286).
 //!
 //! ```
 //! use core::time::Duration;
@@ -43,13 +51,23 @@
 mod bucket;
 mod config;
 mod list;
+mod mirror;
+mod multicast;
+mod port;
+mod snoop;
 mod stats;
+mod storm;
 mod switch;
 mod table;
+mod vlan;
 
 pub use config::{Config, PortConfig};
+pub use multicast::may_report;
+pub use snoop::{MulticastRouter, SnoopConfig, SnoopStatistics, UnknownGroups};
 pub use stats::{DropReason, Drops, PortStatistics, Statistics};
+pub use storm::{Limit, StormLimits};
 pub use switch::{MAX_ADDRESSES, Switch, Verdict};
+pub use vlan::VlanId;
 
 /// The number of a port, chosen by the caller.
 pub type PortId = u32;

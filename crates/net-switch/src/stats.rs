@@ -1,5 +1,7 @@
 //! Counters, and the reasons for refusing a frame.
 
+use crate::SnoopStatistics;
+
 /// Why a frame goes nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(usize)]
@@ -23,13 +25,19 @@ pub enum DropReason {
     Isolated,
     /// Too many broadcasts of this port.
     BroadcastLimit,
+    /// Too many multicasts of this port.
+    MulticastLimit,
     /// Too many frames of this port to unknown addresses.
     UnknownLimit,
+    /// It has the tag of a VLAN and came from a port that is in one.
+    Tagged,
+    /// It came from the mirror port.
+    Mirror,
 }
 
 impl DropReason {
     /// Every reason, in order of declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::NoPort,
         Self::BadSource,
         Self::Spoofed,
@@ -39,7 +47,10 @@ impl DropReason {
         Self::LinkLocal,
         Self::Isolated,
         Self::BroadcastLimit,
+        Self::MulticastLimit,
         Self::UnknownLimit,
+        Self::Tagged,
+        Self::Mirror,
     ];
 }
 
@@ -55,7 +66,10 @@ impl core::fmt::Display for DropReason {
             Self::LinkLocal => "link-local",
             Self::Isolated => "isolated",
             Self::BroadcastLimit => "broadcast-limit",
+            Self::MulticastLimit => "multicast-limit",
             Self::UnknownLimit => "unknown-limit",
+            Self::Tagged => "tagged",
+            Self::Mirror => "mirror",
         })
     }
 }
@@ -107,6 +121,8 @@ pub struct Statistics {
     pub aged: u64,
     /// Addresses that a port forgot because it learned more than it has room for.
     pub evicted: u64,
+    /// IGMP and MLD snooping; all zero without it.
+    pub snoop: SnoopStatistics,
 }
 
 /// Counters of the frames that came from one port.

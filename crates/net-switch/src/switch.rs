@@ -7,9 +7,11 @@ use core::time::Duration;
 use hashbrown::HashMap;
 use net_wire::MacAddr;
 
-use crate::bucket::TokenBucket;
+use crate::port::Port;
+use crate::snoop::Snooper;
 use crate::table::{Learnt, Slot, Table};
-use crate::{Config, DropReason, PortConfig, PortId, PortStatistics, Statistics};
+use crate::vlan::{self, Domain};
+use crate::{Config, DropReason, PortConfig, PortId, PortStatistics, Statistics, VlanId};
 
 /// IP addresses one port can be bound to ([`Switch::allow_ip`]).
 pub const MAX_ADDRESSES: usize = 64;
@@ -25,51 +27,9 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
-/// A port and what it has left to spend.
-#[derive(Debug)]
-struct Port {
-    id: PortId,
-    config: PortConfig,
-    /// Addresses tied to it by [`Switch::add_static`].
-    statics: Vec<MacAddr>,
-    /// IP addresses it is bound to.
-    addresses: Vec<IpAddr>,
-    broadcasts: TokenBucket,
-    unknown: TokenBucket,
-    statistics: PortStatistics,
-}
-
-impl Port {
-    /// Whether isolated ports reach it and its floods are free.
-    fn is_uplink(&self) -> bool {
-        self.config.uplink || !self.statics.is_empty()
-    }
-
-    /// Whether frames may pass between two ports, in either direction.
-    fn reaches(&self, other: &Self) -> bool {
-        !(self.config.isolated || other.config.isolated) || self.is_uplink() || other.is_uplink()
-    }
-
-    /// Whether it is bound to addresses of the family of `ip`, and `ip` is none of them.
-    fn forbids(&self, ip: IpAddr) -> bool {
-        let free = match ip {
-            // DHCP, ARP probes and duplicate address detection have no address yet; a link-local
-            // one is made by the guest itself (RFC 4862, section 5.3).
-            IpAddr::V4(ip) => ip.is_unspecified(),
-            IpAddr::V6(ip) => ip.is_unspecified() || ip.is_unicast_link_local(),
-        };
-        let mut family = self
-            .addresses
-            .iter()
-            .filter(|allowed| allowed.is_ipv4() == ip.is_ipv4())
-            .peekable();
-        !free && family.peek().is_some() && !family.any(|allowed| *allowed == ip)
-    }
-}
-
 /// A multiplication, for port numbers, which are the caller's to choose and no guest's.
 #[derive(Debug, Clone, Copy, Default)]
-struct PortHasher(u64);
+pub(crate) struct PortHasher(u64);
 
 impl Hasher for PortHasher {
     fn write(&mut self, bytes: &[u8]) {
@@ -92,7 +52,7 @@ impl Hasher for PortHasher {
 /// The last frame, and where it went: frames come in runs, and one like the last, at the same time,
 /// changes nothing and goes the same way.
 #[derive(Debug, Clone, Copy)]
-struct Last {
+pub(crate) struct Last {
     from: PortId,
     slot: Slot,
     dst: MacAddr,
@@ -105,12 +65,17 @@ struct Last {
 #[derive(Debug)]
 pub struct Switch {
     table: Table,
-    slots: Vec<Option<Port>>,
-    by_id: HashMap<PortId, Slot, BuildHasherDefault<PortHasher>>,
+    pub(crate) slots: Vec<Option<Port>>,
+    pub(crate) by_id: HashMap<PortId, Slot, BuildHasherDefault<PortHasher>>,
     config: Config,
     statistics: Statistics,
     /// Gone with every change from outside.
-    last: Option<Last>,
+    pub(crate) last: Option<Last>,
+    /// That of the ports without a VLAN, and behind it those of the VLANs that ports are in.
+    pub(crate) domains: Vec<Domain>,
+    /// The port that gets copies.
+    pub(crate) mirror: Option<PortId>,
+    pub(crate) snooper: Option<Snooper>,
 }
 
 impl Switch {
@@ -120,13 +85,19 @@ impl Switch {
             table: Table::new(&config),
             slots: Vec::new(),
             by_id: HashMap::default(),
+            snooper: config
+                .snooping
+                .map(|snooping| Snooper::new(snooping, &config.seed)),
             config,
             statistics: Statistics::default(),
             last: None,
+            domains: vec![Domain::NONE],
+            mirror: None,
         }
     }
 
-    /// Adds a port, or changes what it may do. What it has sent and learned stays.
+    /// Adds a port, or changes what it may do. What it has sent and learned stays, unless it comes to
+    /// another VLAN.
     ///
     /// False if its [`PortConfig::allowed_mac`] is tied to another port: that one keeps it, and every
     /// frame of this port is refused.
@@ -136,30 +107,30 @@ impl Switch {
             Some(slot) => *slot,
             None => self.make_port(id, config),
         };
+        let storm = config.storm.unwrap_or(self.config.storm);
         let Some(port) = self.port_mut(slot) else {
             return false;
         };
-        let before = core::mem::replace(&mut port.config, config).allowed_mac;
-        let untied =
-            before.filter(|mac| Some(*mac) != config.allowed_mac && !port.statics.contains(mac));
-        if let Some(mac) = untied {
-            self.table.unfix(mac, slot);
+        let before = core::mem::replace(&mut port.config, config);
+        if before.storm != config.storm {
+            port.limit(&storm);
         }
-        config
+        if before.vlan != config.vlan {
+            return self.change_domain(slot);
+        }
+        let domain = port.domain();
+        let untied = before
             .allowed_mac
-            .is_none_or(|mac| self.table.fix(mac, slot))
+            .filter(|mac| Some(*mac) != config.allowed_mac && !port.statics.contains(mac));
+        if let Some(mac) = untied {
+            self.table.unfix(domain, mac, slot);
+        }
+        config.allowed_mac.is_none_or(|mac| self.tie(mac, slot))
     }
 
     fn make_port(&mut self, id: PortId, config: PortConfig) -> Slot {
-        let port = Port {
-            id,
-            config,
-            statics: Vec::new(),
-            addresses: Vec::new(),
-            broadcasts: TokenBucket::new(self.config.broadcasts),
-            unknown: TokenBucket::new(self.config.unknown_unicasts),
-            statistics: PortStatistics::default(),
-        };
+        let storm = config.storm.unwrap_or(self.config.storm);
+        let port = Port::new(id, config, &storm);
         let free = self.slots.iter().position(Option::is_none);
         let slot = free.unwrap_or(self.slots.len());
         match self.slots.get_mut(slot) {
@@ -167,18 +138,88 @@ impl Switch {
             None => self.slots.push(Some(port)),
         }
         self.by_id.insert(id, slot as Slot);
+        self.count_domains();
         slot as Slot
     }
 
-    fn port(&self, slot: Slot) -> Option<&Port> {
+    /// Forgets what a port has learned and was heard to listen to, and ties its addresses in the
+    /// domain that it is in now. False if one is tied to another port.
+    fn change_domain(&mut self, slot: Slot) -> bool {
+        self.table.remove_all(slot);
+        if let Some(snooper) = &mut self.snooper {
+            snooper.forget(slot);
+        }
+        self.count_domains();
+        let Some(port) = self.port(slot) else {
+            return false;
+        };
+        let tied: Vec<MacAddr> = port
+            .statics
+            .iter()
+            .copied()
+            .chain(port.config.allowed_mac)
+            .collect();
+        let mut all = true;
+        for mac in tied {
+            all &= self.tie(mac, slot);
+        }
+        all
+    }
+
+    fn count_domains(&mut self) {
+        let ports = self.slots.iter().flatten();
+        self.domains = ports.map(Port::domain).chain([Domain::NONE]).collect();
+        self.domains.sort_unstable();
+        self.domains.dedup();
+        if let Some(snooper) = &mut self.snooper {
+            snooper.keep(|domain| self.domains.contains(&domain));
+        }
+    }
+
+    /// Ties an address to a port in its domain. False if it is tied to another port there, or to one
+    /// that serves every domain.
+    fn tie(&mut self, mac: MacAddr, slot: Slot) -> bool {
+        let Some(port) = self.port(slot) else {
+            return false;
+        };
+        let (domain, everywhere) = (port.domain(), port.serves_all());
+        let elsewhere = |domain| {
+            self.table
+                .fixed_at(domain, mac)
+                .is_some_and(|it| it != slot)
+        };
+        if self.is_served_elsewhere(mac, slot)
+            || everywhere && self.domains.iter().copied().any(elsewhere)
+        {
+            return false;
+        }
+        if everywhere {
+            for domain in &self.domains {
+                self.table.unlearn(*domain, mac);
+            }
+        }
+        self.table.fix(domain, mac, slot)
+    }
+
+    /// The port that an address is tied to if that serves every domain.
+    fn server_of(&self, mac: MacAddr) -> Option<Slot> {
+        let slot = self.table.fixed_at(Domain::NONE, mac)?;
+        self.port(slot)?.serves_all().then_some(slot)
+    }
+
+    fn is_served_elsewhere(&self, mac: MacAddr, slot: Slot) -> bool {
+        self.server_of(mac).is_some_and(|server| server != slot)
+    }
+
+    pub(crate) fn port(&self, slot: Slot) -> Option<&Port> {
         self.slots.get(slot as usize)?.as_ref()
     }
 
-    fn port_mut(&mut self, slot: Slot) -> Option<&mut Port> {
+    pub(crate) fn port_mut(&mut self, slot: Slot) -> Option<&mut Port> {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
-    fn find(&self, id: PortId) -> Option<&Port> {
+    pub(crate) fn find(&self, id: PortId) -> Option<&Port> {
         self.port(*self.by_id.get(&id)?)
     }
 
@@ -187,9 +228,14 @@ impl Switch {
         self.last = None;
         if let Some(slot) = self.by_id.remove(&id) {
             self.table.remove_all(slot);
+            if let Some(snooper) = &mut self.snooper {
+                snooper.forget(slot);
+            }
             if let Some(port) = self.slots.get_mut(slot as usize) {
                 *port = None;
             }
+            self.mirror = self.mirror.filter(|mirror| *mirror != id);
+            self.count_domains();
         }
     }
 
@@ -198,28 +244,37 @@ impl Switch {
         self.last = None;
         if let Some(slot) = self.by_id.get(&id) {
             self.table.forget(*slot);
+            if let Some(snooper) = &mut self.snooper {
+                snooper.forget(*slot);
+            }
         }
     }
 
     /// Ties an address to a port of the network itself, such as the gateway's: no guest can take
-    /// it, isolated ports reach that port, and its floods are not limited.
+    /// it, isolated ports reach that port, and its floods are not limited. Without a VLAN it serves
+    /// the ports of every VLAN.
     ///
     /// False if there is no such port, if the address is a group's or all zero, or if it is tied to
     /// another port, which keeps it.
     pub fn add_static(&mut self, mac: MacAddr, id: PortId) -> bool {
         self.last = None;
-        let Some(slot) = self.by_id.get(&id).copied() else {
+        let slot = self.by_id.get(&id).copied();
+        let Some((slot, port)) = slot.and_then(|slot| Some((slot, self.port_mut(slot)?))) else {
             return false;
         };
-        if !mac.is_unicast() || !self.table.fix(mac, slot) {
+        if !mac.is_unicast() {
             return false;
         }
-        if let Some(port) = self.port_mut(slot)
-            && !port.statics.contains(&mac)
-        {
-            port.statics.push(mac);
+        if port.statics.contains(&mac) {
+            return true;
         }
-        true
+        // With it the port may serve every domain, which is what decides who may have it.
+        port.statics.push(mac);
+        let tied = self.tie(mac, slot);
+        if !tied && let Some(port) = self.port_mut(slot) {
+            port.statics.retain(|it| *it != mac);
+        }
+        tied
     }
 
     /// Binds a port to an IP address, besides those it is bound to already; a port that is bound to
@@ -275,6 +330,10 @@ impl Switch {
             moved: changes.moved,
             aged: changes.aged,
             evicted: changes.evicted,
+            snoop: self
+                .snooper
+                .as_ref()
+                .map_or_else(Default::default, |snooper| snooper.statistics),
             ..self.statistics
         }
     }
@@ -289,12 +348,52 @@ impl Switch {
         self.table.len()
     }
 
-    /// The port an address is known on.
-    pub fn port_of(&self, mac: MacAddr, now: Duration) -> Option<PortId> {
-        Some(self.port(self.table.slot_of(mac, now)?)?.id)
+    /// The port that an address is known on; in a VLAN, in another, or in none.
+    pub fn port_of(&self, vlan: Option<VlanId>, mac: MacAddr, now: Duration) -> Option<PortId> {
+        let slot = self.table.slot_of(Domain::of(vlan), mac, now);
+        Some(self.port(slot.or_else(|| self.server_of(mac))?)?.id)
     }
 
-    /// Decides where a frame from port `from` goes, and learns where its sender is.
+    /// [`Self::forward`] for a frame with this tag (priority, drop eligibility, VLAN id), if it has
+    /// one.
+    #[inline]
+    pub fn forward_tagged(
+        &mut self,
+        from: PortId,
+        tag: Option<u16>,
+        dst: MacAddr,
+        src: MacAddr,
+        now: Duration,
+    ) -> Verdict {
+        match tag {
+            Some(tag) if vlan::names_vlan(tag) && self.refuses_tags(from) => {
+                self.refuse(from, DropReason::Tagged)
+            }
+            _ => self.forward(from, dst, src, now),
+        }
+    }
+
+    /// Whether frames of a VLAN cannot come from a port: it is in one, or reaches ports that are.
+    #[cold]
+    fn refuses_tags(&self, from: PortId) -> bool {
+        self.domains.len() > 1
+            && self
+                .find(from)
+                .is_some_and(|port| port.config.vlan.is_some() || port.serves_all())
+    }
+
+    /// Counts a frame that goes nowhere.
+    fn refuse(&mut self, from: PortId, reason: DropReason) -> Verdict {
+        self.statistics.drops.add(reason);
+        let slot = self.by_id.get(&from).copied();
+        if let Some(port) = slot.and_then(|slot| self.port_mut(slot)) {
+            port.statistics.drops.add(reason);
+        }
+        Verdict::Drop(reason)
+    }
+
+    /// Decides where a frame from port `from` goes, and learns where its sender is. The frame has no
+    /// tag; see [`Self::forward_tagged`].
     #[inline]
     pub fn forward(&mut self, from: PortId, dst: MacAddr, src: MacAddr, now: Duration) -> Verdict {
         if let Some(last) = self.last
@@ -354,6 +453,10 @@ impl Switch {
         now: Duration,
     ) -> Result<Verdict, DropReason> {
         let port = self.port(slot).ok_or(DropReason::NoPort)?;
+        let domain = port.domain();
+        if self.mirror == Some(port.id) {
+            return Err(DropReason::Mirror);
+        }
         if !src.is_unicast() {
             return Err(DropReason::BadSource);
         }
@@ -363,7 +466,10 @@ impl Switch {
         if is_link_local(dst) {
             return Err(DropReason::LinkLocal);
         }
-        match self.table.learn(src, slot, now) {
+        if domain != Domain::NONE && self.is_served_elsewhere(src, slot) {
+            return Err(DropReason::Spoofed);
+        }
+        match self.table.learn(domain, src, slot, now) {
             Learnt::Known => {}
             Learnt::Taken => return Err(DropReason::Spoofed),
             Learnt::TooSoon => return Err(DropReason::MoveLimit),
@@ -371,37 +477,58 @@ impl Switch {
         let to = if dst.is_multicast() {
             None
         } else {
-            self.table.slot_of(dst, now)
+            self.locate(slot, domain, dst, now)
         };
         if to == Some(slot) {
             return Err(DropReason::SamePort);
         }
         if let Some(to) = to {
             return match (self.port(slot), self.port(to)) {
-                (Some(from), Some(to)) if from.reaches(to) => Ok(Verdict::To(to.id)),
+                (Some(from), Some(to)) if self.passes(from, to) => Ok(Verdict::To(to.id)),
                 _ => Err(DropReason::Isolated),
             };
         }
         let port = self.port_mut(slot).ok_or(DropReason::NoPort)?;
-        let (bucket, reason) = if dst.is_multicast() {
-            (&mut port.broadcasts, DropReason::BroadcastLimit)
-        } else {
-            (&mut port.unknown, DropReason::UnknownLimit)
-        };
-        if bucket.take(now) || port.is_uplink() {
-            Ok(Verdict::Flood)
-        } else {
-            Err(reason)
+        let paid = port.storm.pay(dst, now);
+        if !port.is_uplink() {
+            paid?;
         }
+        Ok(Verdict::Flood)
     }
 
-    /// The ports that a flooded frame from `from` goes to: all it reaches, never itself.
+    /// The port of an address, as seen from a port.
+    fn locate(&self, from: Slot, domain: Domain, dst: MacAddr, now: Duration) -> Option<Slot> {
+        let found = self.table.slot_of(domain, dst, now);
+        if found.is_some() || self.domains.len() == 1 {
+            return found;
+        }
+        if domain != Domain::NONE {
+            return self.server_of(dst);
+        }
+        if !self.port(from)?.serves_all() {
+            return None;
+        }
+        // From a port that serves them all, an address that two domains have is in neither.
+        let mut found = self
+            .domains
+            .iter()
+            .filter_map(|domain| self.table.slot_of(*domain, dst, now));
+        found.next().filter(|_| found.next().is_none())
+    }
+
+    /// Whether frames may pass from one port to another.
+    pub(crate) fn passes(&self, from: &Port, to: &Port) -> bool {
+        from.reaches(to) && self.mirror != Some(to.id)
+    }
+
+    /// The ports that a flooded frame from `from` goes to: all it reaches, never itself. Of a
+    /// multicast frame [`Self::multicast_targets`] knows better.
     pub fn flood_targets(&self, from: PortId) -> impl Iterator<Item = PortId> {
         let sender = self.find(from);
         self.slots
             .iter()
             .flatten()
-            .filter(move |to| to.id != from && sender.is_some_and(|from| from.reaches(to)))
+            .filter(move |to| to.id != from && sender.is_some_and(|from| self.passes(from, to)))
             .map(|port| port.id)
     }
 }

@@ -18,13 +18,20 @@ use siphasher::sip::SipHasher13;
 
 use crate::Config;
 use crate::list::{Links, List};
+use crate::vlan::Domain;
 
 /// Old entries that learning one takes away, at most: more than one, so that it catches up.
 const AGEING_STEPS: usize = 4;
 
 /// Keyed SipHash: a guest that does not know the seed cannot choose a bucket.
 #[derive(Debug, Clone)]
-struct Keyed(SipHasher13);
+pub(crate) struct Keyed(SipHasher13);
+
+impl Keyed {
+    pub(crate) fn new(seed: &[u8; 16]) -> Self {
+        Self(SipHasher13::new_with_key(seed))
+    }
+}
 
 impl BuildHasher for Keyed {
     type Hasher = SipHasher13;
@@ -34,10 +41,10 @@ impl BuildHasher for Keyed {
     }
 }
 
-/// The address as one word, which hashes in one step.
-fn key(mac: MacAddr) -> u64 {
+/// An address in its domain as one word, which hashes in one step.
+fn key(domain: Domain, mac: MacAddr) -> u64 {
     let [a, b, c, d, e, f] = mac.0;
-    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f]) | u64::from(domain.number()) << 48
 }
 
 /// The place of a port in the switch.
@@ -46,6 +53,7 @@ pub(crate) type Slot = u32;
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     mac: MacAddr,
+    domain: Domain,
     slot: Slot,
     /// Tied to its port; in no list by age.
     fixed: bool,
@@ -113,7 +121,7 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            index: HashMap::with_hasher(Keyed(SipHasher13::new_with_key(&config.seed))),
+            index: HashMap::with_hasher(Keyed::new(&config.seed)),
             entries: Vec::new(),
             free: Vec::new(),
             by_age: List::EMPTY,
@@ -127,11 +135,35 @@ impl Table {
         }
     }
 
+    fn get(&self, domain: Domain, mac: MacAddr) -> Option<&Entry> {
+        self.entries
+            .get(*self.index.get(&key(domain, mac))? as usize)
+    }
+
     /// The port of an address, if it is known and not too old.
     #[inline]
-    pub(crate) fn slot_of(&self, mac: MacAddr, now: Duration) -> Option<Slot> {
-        let entry = self.entries.get(*self.index.get(&key(mac))? as usize)?;
+    pub(crate) fn slot_of(&self, domain: Domain, mac: MacAddr, now: Duration) -> Option<Slot> {
+        let entry = self.get(domain, mac)?;
         (!self.is_old(entry, now)).then_some(entry.slot)
+    }
+
+    /// The port that an address is tied to.
+    pub(crate) fn fixed_at(&self, domain: Domain, mac: MacAddr) -> Option<Slot> {
+        self.get(domain, mac)
+            .filter(|entry| entry.fixed)
+            .map(|entry| entry.slot)
+    }
+
+    /// Forgets an address that was learned.
+    pub(crate) fn unlearn(&mut self, domain: Domain, mac: MacAddr) {
+        if let Some(index) = self.index.get(&key(domain, mac)).copied()
+            && self
+                .entries
+                .get(index as usize)
+                .is_some_and(|entry| !entry.fixed)
+        {
+            self.remove(index);
+        }
     }
 
     fn is_old(&self, entry: &Entry, now: Duration) -> bool {
@@ -140,12 +172,18 @@ impl Table {
 
     /// Notes that `mac` sent from the port at `slot`.
     #[inline]
-    pub(crate) fn learn(&mut self, mac: MacAddr, slot: Slot, now: Duration) -> Learnt {
-        let found = self.index.get(&key(mac)).copied();
+    pub(crate) fn learn(
+        &mut self,
+        domain: Domain,
+        mac: MacAddr,
+        slot: Slot,
+        now: Duration,
+    ) -> Learnt {
+        let found = self.index.get(&key(domain, mac)).copied();
         let Some((index, entry)) =
             found.and_then(|index| Some((index, *self.entries.get(index as usize)?)))
         else {
-            self.insert(mac, slot, now);
+            self.insert((domain, mac), slot, now);
             return Learnt::Known;
         };
         if entry.slot == slot {
@@ -164,11 +202,11 @@ impl Table {
             self.changes.moved += 1;
         }
         self.remove(index);
-        self.insert(mac, slot, now);
+        self.insert((domain, mac), slot, now);
         Learnt::Known
     }
 
-    fn insert(&mut self, mac: MacAddr, slot: Slot, now: Duration) {
+    fn insert(&mut self, address: (Domain, MacAddr), slot: Slot, now: Duration) {
         self.age(now);
         let owner = self.owner(slot);
         // The first address of a port always has room.
@@ -180,7 +218,7 @@ impl Table {
             self.changes.evicted += 1;
         }
         self.changes.learned += 1;
-        let index = self.add(mac, slot, false, now);
+        let index = self.add(address, slot, false, now);
         self.by_age
             .push_back(&mut self.entries, index, |e| &mut e.by_age);
         if let Some(owner) = self.owners.get_mut(slot as usize) {
@@ -193,9 +231,16 @@ impl Table {
     }
 
     /// Makes an entry, in no list yet.
-    fn add(&mut self, mac: MacAddr, slot: Slot, fixed: bool, now: Duration) -> u32 {
+    fn add(
+        &mut self,
+        (domain, mac): (Domain, MacAddr),
+        slot: Slot,
+        fixed: bool,
+        now: Duration,
+    ) -> u32 {
         let entry = Entry {
             mac,
+            domain,
             slot,
             fixed,
             renewed: now,
@@ -209,7 +254,7 @@ impl Table {
             Some(free) => *free = entry,
             None => self.entries.push(entry),
         }
-        self.index.insert(key(mac), index);
+        self.index.insert(key(domain, mac), index);
         index
     }
 
@@ -260,7 +305,7 @@ impl Table {
         let Some(entry) = self.entries.get(index as usize).copied() else {
             return;
         };
-        self.index.remove(&key(entry.mac));
+        self.index.remove(&key(entry.domain, entry.mac));
         self.free.push(index);
         let Some(owner) = self.owners.get_mut(entry.slot as usize) else {
             return;
@@ -280,15 +325,15 @@ impl Table {
 
     /// Ties an address to a port for good; whoever had learned it loses it. False if it is tied to
     /// another port, and stays so.
-    pub(crate) fn fix(&mut self, mac: MacAddr, slot: Slot) -> bool {
-        if let Some(index) = self.index.get(&key(mac)).copied() {
+    pub(crate) fn fix(&mut self, domain: Domain, mac: MacAddr, slot: Slot) -> bool {
+        if let Some(index) = self.index.get(&key(domain, mac)).copied() {
             match self.entries.get(index as usize) {
                 Some(entry) if entry.fixed => return entry.slot == slot,
                 _ => self.remove(index),
             }
         }
         self.owner(slot);
-        let index = self.add(mac, slot, true, Duration::ZERO);
+        let index = self.add((domain, mac), slot, true, Duration::ZERO);
         if let Some(owner) = self.owners.get_mut(slot as usize) {
             owner
                 .fixed
@@ -298,8 +343,8 @@ impl Table {
     }
 
     /// Unties an address from a port.
-    pub(crate) fn unfix(&mut self, mac: MacAddr, slot: Slot) {
-        if let Some(index) = self.index.get(&key(mac)).copied()
+    pub(crate) fn unfix(&mut self, domain: Domain, mac: MacAddr, slot: Slot) {
+        if let Some(index) = self.index.get(&key(domain, mac)).copied()
             && let Some(entry) = self.entries.get(index as usize)
             && entry.fixed
             && entry.slot == slot

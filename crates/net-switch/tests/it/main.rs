@@ -1,8 +1,11 @@
 //! The switch from outside: the rows of layer 2, and a slow switch to compare with.
 #![allow(clippy::unwrap_used)] // The slow switch is test code too.
 
+mod mirror;
 mod oracle;
 mod row68;
+mod storm;
+mod vlan;
 
 use core::time::Duration;
 
@@ -29,4 +32,11 @@ fn with_config(config: Config, guests: u32) -> Switch {
     }
     assert!(switch.add_static(GATEWAY, 0));
     switch
+}
+
+/// The ports that a flood goes to, in order.
+fn targets(switch: &Switch, from: u32) -> Vec<u32> {
+    let mut targets: Vec<u32> = switch.flood_targets(from).collect();
+    targets.sort_unstable();
+    targets
 }

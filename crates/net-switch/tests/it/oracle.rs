@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use net_switch::{Config, DropReason, PortConfig, Switch, Verdict};
+use net_switch::{Config, DropReason, PortConfig, StormLimits, Switch, Verdict};
 use net_wire::MacAddr;
 use proptest::prelude::*;
 
@@ -155,8 +155,7 @@ proptest! {
         config.addresses_per_port = PER_PORT;
         config.ageing = Duration::from_millis(AGEING);
         config.move_interval = Duration::from_millis(MOVE);
-        config.broadcasts = u32::MAX;
-        config.unknown_unicasts = u32::MAX;
+        config.storm = StormLimits::OFF;
         let mut switch = Switch::new(config);
         let mut slow = Slow { isolated: vec![3, 4], ..Slow::default() };
         for id in 0..=PORTS {

@@ -1,21 +1,15 @@
-//! Row 68: bounds, spoofing, isolation and flood limits; and what a switch does besides.
+//! Row 68: bounds, spoofing and isolation; and what a switch does besides.
 
 use core::time::Duration;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use net_switch::{Config, DropReason, MAX_ADDRESSES, PortConfig, Switch, Verdict};
+use net_switch::{Config, DropReason, MAX_ADDRESSES, PortConfig, Verdict};
 use net_wire::MacAddr;
 
-use crate::{GATEWAY, NOW, mac, switch, with_config};
+use crate::{GATEWAY, NOW, mac, switch, targets, with_config};
 
 fn dropped(reason: DropReason) -> Verdict {
     Verdict::Drop(reason)
-}
-
-fn targets(switch: &Switch, from: u32) -> Vec<u32> {
-    let mut targets: Vec<u32> = switch.flood_targets(from).collect();
-    targets.sort_unstable();
-    targets
 }
 
 #[test]
@@ -106,8 +100,8 @@ fn row68_mac_table_bounded_per_port() {
     assert_eq!(switch.addresses(), 256 + 2);
     assert_eq!(switch.statistics().evicted, 10_000 - 256);
     // Its own oldest went; the last 256 and the neighbour's are there.
-    assert_eq!(switch.port_of(mac(10_000 - 257), NOW), None);
-    assert_eq!(switch.port_of(mac(10_000 - 256), NOW), Some(1));
+    assert_eq!(switch.port_of(None, mac(10_000 - 257), NOW), None);
+    assert_eq!(switch.port_of(None, mac(10_000 - 256), NOW), Some(1));
     assert_eq!(switch.forward(1, mac(0xffff), mac(1), NOW), Verdict::To(2));
 }
 
@@ -127,8 +121,8 @@ fn row68_a_full_table_has_room_for_one_of_each_port() {
     assert_eq!(switch.forward(1, mac(66), mac(1000), NOW), Verdict::To(66));
     // And it may use another, at its own expense.
     switch.forward(66, GATEWAY, mac(67), NOW);
-    assert_eq!(switch.port_of(mac(67), NOW), Some(66));
-    assert_eq!(switch.port_of(mac(66), NOW), None);
+    assert_eq!(switch.port_of(None, mac(67), NOW), Some(66));
+    assert_eq!(switch.port_of(None, mac(66), NOW), None);
 }
 
 #[test]
@@ -140,7 +134,7 @@ fn row68_moves_limited() {
     assert_eq!(switch.forward(2, GATEWAY, mac(1), at(999)), refused);
     assert_eq!(switch.forward(2, GATEWAY, mac(1), at(1000)), Verdict::To(0));
     assert_eq!(switch.forward(1, GATEWAY, mac(1), at(1500)), refused);
-    assert_eq!(switch.port_of(mac(1), at(1500)), Some(2));
+    assert_eq!(switch.port_of(None, mac(1), at(1500)), Some(2));
     // Two ports that fight over it: a move a second, however often they try.
     for ms in 1500..11_500 {
         switch.forward(1 + ms as u32 % 2, GATEWAY, mac(1), at(ms));
@@ -190,31 +184,6 @@ fn row68_no_flood_to_the_sender() {
         );
     }
     assert_eq!(targets(&switch, 99), []);
-}
-
-#[test]
-fn row68_broadcast_and_unknown_unicast_limits() {
-    let mut switch = switch(2);
-    let mut flood = |from, dst, now| {
-        (0..5000)
-            .filter(|_| switch.forward(from, dst, mac(from), now) == Verdict::Flood)
-            .count()
-    };
-    let multicast = MacAddr([1, 0, 0x5e, 0, 0, 251]);
-    assert_eq!(flood(1, MacAddr::BROADCAST, NOW), 1000);
-    assert_eq!(flood(1, multicast, NOW), 0, "of the same budget");
-    assert_eq!(flood(1, mac(77), NOW), 1000, "a budget of its own");
-    assert_eq!(flood(2, MacAddr::BROADCAST, NOW), 1000, "each port its own");
-    assert_eq!(
-        flood(0, MacAddr::BROADCAST, NOW),
-        5000,
-        "the gateway's is free"
-    );
-    let later = NOW + Duration::from_millis(100);
-    assert_eq!(flood(1, MacAddr::BROADCAST, later), 100);
-    let drops = switch.port_statistics(1).unwrap().drops;
-    assert_eq!(drops.of(DropReason::BroadcastLimit), 4000 + 5000 + 4900);
-    assert_eq!(drops.of(DropReason::UnknownLimit), 4000);
 }
 
 #[test]
