@@ -1,9 +1,12 @@
 //! The switch from outside: the rows of layer 2, and a slow switch to compare with.
 #![allow(clippy::unwrap_used)] // The slow switch is test code too.
 
+mod group_packets;
+mod hosts;
 mod mirror;
 mod oracle;
 mod row68;
+mod row69;
 mod storm;
 mod vlan;
 

@@ -2,13 +2,13 @@
 
 use core::time::Duration;
 
-use net_switch::{Config, DropReason, PortConfig, StormLimits, Switch, Verdict};
+use net_switch::{Config, DropReason, PortConfig, StormLimits, Switch, Verdict, VlanId};
 use net_wire::MacAddr;
 use proptest::prelude::*;
 
 use crate::{GATEWAY, mac};
 
-const PORTS: u32 = 5;
+const PORTS: u32 = 7;
 /// Small enough that each is reached all the time.
 const ADDRESSES: usize = 5;
 const PER_PORT: usize = 3;
@@ -18,6 +18,8 @@ const MOVE: u64 = 1000;
 #[derive(Debug, Clone)]
 struct Seen {
     mac: MacAddr,
+    /// VLAN, or 0.
+    domain: u16,
     port: u32,
     renewed: u64,
     moved: u64,
@@ -30,6 +32,8 @@ struct Slow {
     seen: Vec<Seen>,
     isolated: Vec<u32>,
     pinned: Vec<(u32, MacAddr)>,
+    /// VLAN of each port, or 0.
+    domains: Vec<u16>,
 }
 
 impl Slow {
@@ -38,6 +42,7 @@ impl Slow {
     }
 
     fn insert(&mut self, mac: MacAddr, port: u32, now: u64) {
+        let domain = self.domains[port as usize];
         for _ in 0..4 {
             let oldest = self.seen.iter().position(|entry| !entry.fixed);
             if let Some(oldest) = oldest.filter(|at| Self::old(&self.seen[*at], now)) {
@@ -58,6 +63,7 @@ impl Slow {
         }
         self.seen.push(Seen {
             mac,
+            domain,
             port,
             renewed: now,
             moved: now,
@@ -66,7 +72,12 @@ impl Slow {
     }
 
     fn learn(&mut self, mac: MacAddr, port: u32, now: u64) -> Result<(), DropReason> {
-        let Some(at) = self.seen.iter().position(|entry| entry.mac == mac) else {
+        if mac == GATEWAY && port != 0 {
+            return Err(DropReason::Spoofed);
+        }
+        let domain = self.domains[port as usize];
+        let same = |entry: &Seen| (entry.domain, entry.mac) == (domain, mac);
+        let Some(at) = self.seen.iter().position(same) else {
             self.insert(mac, port, now);
             return Ok(());
         };
@@ -101,8 +112,7 @@ impl Slow {
         if let Err(reason) = self.learn(src, from, now) {
             return Verdict::Drop(reason);
         }
-        let to = self.seen.iter().find(|entry| entry.mac == dst);
-        match to.filter(|entry| !Self::old(entry, now)).map(|to| to.port) {
+        match self.locate(from, dst, now) {
             None => Verdict::Flood,
             Some(to) if to == from => Verdict::Drop(DropReason::SamePort),
             Some(to) => {
@@ -117,12 +127,54 @@ impl Slow {
     }
 }
 
+impl Slow {
+    fn locate(&self, from: u32, dst: MacAddr, now: u64) -> Option<u32> {
+        let fresh = self
+            .seen
+            .iter()
+            .filter(|entry| entry.mac == dst && !Self::old(entry, now));
+        let known: Vec<(u16, u32)> = fresh.map(|entry| (entry.domain, entry.port)).collect();
+        let domain = self.domains[from as usize];
+        let own = known.iter().find(|(it, _)| *it == domain);
+        match (own, &known[..]) {
+            (Some((_, port)), _) => Some(*port),
+            _ if dst == GATEWAY => Some(0),
+            // The gateway finds whom there is one of.
+            (None, [(_, port)]) if from == 0 => Some(*port),
+            _ => None,
+        }
+    }
+
+    /// A port comes, or comes to another VLAN, with the address that it is pinned to.
+    fn place(&mut self, port: u32, domain: u16) {
+        self.seen.retain(|entry| entry.port != port);
+        self.domains[port as usize] = domain;
+        for (_, mac) in self.pinned.iter().filter(|(id, _)| *id == port) {
+            self.seen
+                .retain(|entry| (entry.domain, entry.mac) != (domain, *mac));
+            self.seen.push(fixed(*mac, domain, port));
+        }
+    }
+}
+
+fn fixed(mac: MacAddr, domain: u16, port: u32) -> Seen {
+    Seen {
+        mac,
+        domain,
+        port,
+        renewed: 0,
+        moved: 0,
+        fixed: true,
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Frame { from: u32, dst: u32, src: u32 },
     Pass(u64),
     Forget(u32),
     Restart(u32),
+    Vlan { id: u32, domain: u16 },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -133,15 +185,26 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => prop_oneof![0u64..10, 90u64..110, 900u64..1100, 6000u64..7000].prop_map(Step::Pass),
         1 => (1..=PORTS).prop_map(Step::Forget),
         1 => (1..=PORTS).prop_map(Step::Restart),
+        1 => (1..=PORTS, prop_oneof![Just(0u16), Just(7), Just(9)])
+            .prop_map(|(id, domain)| Step::Vlan { id, domain }),
     ];
     proptest::collection::vec(step, 1..400)
 }
 
 /// Port 5 is pinned to an address that others try as well, ports 3 and 4 are isolated.
-fn config_of(id: u32) -> PortConfig {
-    match id {
+fn config_of(id: u32, domain: u16) -> PortConfig {
+    let config = match id {
         5 => PortConfig::with_mac(mac(5)),
         _ => PortConfig::default().isolated(id == 3 || id == 4),
+    };
+    config.vlan(VlanId::new(domain))
+}
+
+/// At first 6 and 7 are in VLANs.
+fn first_domain(id: u32) -> u16 {
+    match id {
+        6 | 7 => 7,
+        _ => 0,
     }
 }
 
@@ -157,14 +220,18 @@ proptest! {
         config.move_interval = Duration::from_millis(MOVE);
         config.storm = StormLimits::OFF;
         let mut switch = Switch::new(config);
-        let mut slow = Slow { isolated: vec![3, 4], ..Slow::default() };
+        let mut slow = Slow {
+            isolated: vec![3, 4],
+            pinned: vec![(5, mac(5))],
+            domains: vec![0; PORTS as usize + 1],
+            ..Slow::default()
+        };
         for id in 0..=PORTS {
-            prop_assert!(switch.add_port(id, config_of(id)));
+            prop_assert!(switch.add_port(id, config_of(id, first_domain(id))));
+            slow.place(id, first_domain(id));
         }
         prop_assert!(switch.add_static(GATEWAY, 0));
-        let fixed = |mac, port| Seen { mac, port, renewed: 0, moved: 0, fixed: true };
-        slow.seen = vec![fixed(GATEWAY, 0), fixed(mac(5), 5)];
-        slow.pinned = vec![(5, mac(5))];
+        slow.seen.push(fixed(GATEWAY, 0, 0));
 
         let address = |n| if n == u32::MAX { GATEWAY } else { mac(n) };
         let mut now = 1_000_000;
@@ -176,15 +243,26 @@ proptest! {
                     slow.seen.retain(|entry| entry.fixed || entry.port != id);
                 }
                 Step::Restart(id) => {
+                    let domain = slow.domains[id as usize];
                     switch.remove_port(id);
-                    prop_assert!(switch.add_port(id, config_of(id)));
-                    slow.seen.retain(|entry| entry.fixed || entry.port != id);
+                    prop_assert!(switch.add_port(id, config_of(id, domain)));
+                    slow.place(id, domain);
+                }
+                Step::Vlan { id, domain } => {
+                    prop_assert!(switch.add_port(id, config_of(id, domain)));
+                    if slow.domains[id as usize] != domain {
+                        slow.place(id, domain);
+                    }
                 }
                 Step::Frame { from, dst, src } => {
                     let (dst, src) = (address(dst), address(src));
                     let got = switch.forward(from, dst, src, Duration::from_millis(now));
                     prop_assert_eq!(got, slow.forward(from, dst, src, now));
                     prop_assert_eq!(switch.addresses(), slow.seen.len());
+                    if let Verdict::To(to) = got {
+                        let [a, b] = [from, to].map(|id| slow.domains[id as usize]);
+                        prop_assert!(a == b || from == 0 || to == 0, "{from} reaches {to}");
+                    }
                 }
             }
             prop_assert!(slow.seen.len() <= ADDRESSES + PORTS as usize + 1 + 2);
