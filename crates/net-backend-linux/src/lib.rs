@@ -11,6 +11,7 @@
 //! | [`packet_socket`] | a virtual Ethernet pair where TAP devices cannot be had |
 //! | [`netlink`] | links, addresses and routes |
 //! | [`nftables`] | one table of rules for each network: NAT, published ports, isolation |
+//! | [`conntrack`] | the connections that came in by a published port, ended |
 //! | [`sysctl`] | the kernel's settings, and what a change of one does to others |
 //! | [`ra_socket`] | router advertisements from the host itself |
 //! | [`confine`] | a process that gives up what it does not need |
@@ -37,6 +38,7 @@
 #![deny(unsafe_code)]
 
 pub mod confine;
+pub mod conntrack;
 mod error;
 mod frame_io;
 #[allow(unsafe_code)]

@@ -248,7 +248,7 @@ impl Network {
         })
     }
 
-    /// Takes a published port back; its connections live on.
+    /// Takes a published port back. What came in by it ends: whoever is connected loses the connection.
     ///
     /// # Errors
     /// [`ManagerError::NotRunning`].

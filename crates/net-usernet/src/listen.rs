@@ -82,7 +82,7 @@ impl Listeners {
         Ok((slot, addr))
     }
 
-    /// Stops to listen. Connections that were accepted live on.
+    /// Stops to listen. Connections that were accepted are the caller's.
     pub(crate) fn close(&mut self, slot: usize) {
         self.slots.try_remove(slot);
     }

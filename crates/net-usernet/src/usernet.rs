@@ -262,6 +262,7 @@ impl UserNet {
             };
             match self.sockets.adopt(mio::net::TcpStream::from_std(stream)) {
                 Ok(socket) => {
+                    self.sockets.came_by(socket, slot);
                     self.tcp
                         .accept(&mut self.sockets, socket, client, guest, now, out);
                 }
@@ -415,14 +416,20 @@ impl UserNet {
         Ok(())
     }
 
-    /// Takes a forward back; `false` if there is none of that name. TCP connections that came
-    /// through it live on.
+    /// Takes a forward back; `false` if there is none of that name. What came in by it ends: TCP
+    /// connections are reset at both ends, when [`Self::on_deadline`] is called next, which is due
+    /// at once.
     pub fn unpublish(&mut self, id: ForwardId) -> bool {
         let Some(Opened { protocol, slot, .. }) = self.forwards.remove(&id) else {
             return false;
         };
         match protocol {
-            Protocol::Tcp => self.listeners.close(slot),
+            Protocol::Tcp => {
+                self.listeners.close(slot);
+                for socket in self.sockets.of_listener(slot) {
+                    self.tcp.withdraw(socket);
+                }
+            }
             Protocol::Udp => self.udp.unpublish(slot),
         }
         true

@@ -69,7 +69,7 @@ impl Protocol {
 /// A published port: what arrives at `bind` goes to `guest`, with the client's source address kept.
 ///
 /// The kernel asks the rules once for each connection. One that is open when its port is withdrawn
-/// goes on; one of UDP that began before its port was published is led to the guest only after it was
+/// goes on until [`forget`](crate::conntrack::forget) ends it; one of UDP that began before its port was published is led to the guest only after it was
 /// silent for as long as the kernel remembers it (30 seconds, by default).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Forward {

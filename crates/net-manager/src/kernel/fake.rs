@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ipnetwork::IpNetwork;
 use net_backend_linux::LinuxError;
 use net_backend_linux::netlink::{Address, PortOptions, Route};
-use net_backend_linux::nftables::Table;
+use net_backend_linux::nftables::{Forward, Table};
 use net_wire::MacAddr;
 
 use super::system::{FarEnd, NewMacvtap, NewTap, Result, Seen, System};
@@ -48,6 +48,8 @@ struct Kernel {
     changes: usize,
     fault: Option<(usize, Fault)>,
     dead: bool,
+    /// Forwards whose connections were ended.
+    ended: Vec<Forward>,
     boot: u32,
     namespace: u32,
 }
@@ -114,6 +116,11 @@ impl Fake {
 
     pub(super) fn world(&self) -> World {
         self.lock().world.clone()
+    }
+
+    /// The forward whose connections were ended last.
+    pub(super) fn ended(&self) -> Option<Forward> {
+        self.lock().ended.last().copied()
     }
 
     pub(super) fn change_world(&self, change: impl FnOnce(&mut World)) {
@@ -426,6 +433,15 @@ impl System for Fake {
             world.rules.remove(network);
             Ok(())
         })
+    }
+
+    fn end_connections(&self, forward: &Forward) -> Result<()> {
+        let mut kernel = self.lock();
+        let mut rules = kernel.world.rules.values();
+        // Earlier, they would be let in again.
+        assert!(!rules.any(|table| table.forwards.contains(forward)));
+        kernel.ended.push(*forward);
+        Ok(())
     }
 
     fn setting(&self, path: &str) -> Result<Option<String>> {

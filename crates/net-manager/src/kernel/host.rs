@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
+use net_backend_linux::conntrack;
 use net_backend_linux::netlink::{
     Address, BridgeOptions, Link, Netlink, PortOptions, Route, VethEnd,
 };
-use net_backend_linux::nftables::{Nft, Table};
+use net_backend_linux::nftables::{Forward, Nft, Table};
 use net_backend_linux::sysctl::Sysctls;
 use net_backend_linux::tap::{TapSpec, create_persistent};
 use net_backend_linux::{LinuxError, Tap, TapOptions};
@@ -244,6 +245,12 @@ impl System for Host {
 
     fn delete_rules(&self, network: &str) -> Result<()> {
         self.nft()?.delete(network)
+    }
+
+    fn end_connections(&self, forward: &Forward) -> Result<()> {
+        let ended = conntrack::forget(forward)?;
+        log::debug!("{}: {ended} connections ended", forward.bind);
+        Ok(())
     }
 
     fn setting(&self, path: &str) -> Result<Option<String>> {

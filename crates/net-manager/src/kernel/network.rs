@@ -314,10 +314,15 @@ impl KernelOps for KernelNetwork {
 
     fn unforward(&self, protocol: Protocol, address: SocketAddr) -> Result<(), ManagerError> {
         let mut inner = self.inner();
-        if inner.forwards.remove(&(protocol, address)).is_none() {
+        let Some(published) = inner.forwards.remove(&(protocol, address)) else {
             return Ok(());
+        };
+        inner.apply(&self.plan)?;
+        // Without ctnetlink they go on until they end by themselves; nobody new comes in.
+        if let Err(err) = inner.system.end_connections(&published.forward.into()) {
+            log::warn!("{address}: its connections go on: {err}");
         }
-        inner.apply(&self.plan)
+        Ok(())
     }
 }
 

@@ -130,7 +130,8 @@ pub trait KernelOps: Send + Sync {
     /// [`ManagerError::PortTaken`] if a program of the host has it.
     fn forward(&self, forward: &KernelForward) -> Result<SocketAddr, ManagerError>;
 
-    /// Takes a published port back: the one that [`KernelOps::forward`] answered with.
+    /// Takes a published port back: the one that [`KernelOps::forward`] answered with. The
+    /// connections that came in by it end.
     ///
     /// # Errors
     /// As the kernel refuses.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ipnetwork::{IpNetwork, Ipv4Network};
 use net_backend_linux::LinuxError;
 use net_backend_linux::netlink::{Address, PortOptions, Route};
-use net_backend_linux::nftables::Table;
+use net_backend_linux::nftables::{Forward, Table};
 use net_wire::MacAddr;
 
 /// What the calls of [`System`] return.
@@ -107,6 +107,9 @@ pub(super) trait System: Send {
     fn apply_rules(&self, rules: &Table) -> Result<()>;
     /// Takes away every rule of the network; no error if there is none.
     fn delete_rules(&self, network: &str) -> Result<()>;
+
+    /// Ends the connections that came in by a forward whose rules are gone.
+    fn end_connections(&self, forward: &Forward) -> Result<()>;
 
     /// A setting below `/proc/sys`; `None` if there is none of that name.
     fn setting(&self, path: &str) -> Result<Option<String>>;

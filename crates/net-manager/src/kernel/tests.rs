@@ -493,6 +493,7 @@ fn published_ports_are_reserved() {
         assert_eq!(rules.forwards, [again.into()]);
         network.unforward(protocol, address).unwrap();
         assert!(fake.world().rules["blue"].forwards.is_empty());
+        assert_eq!(fake.ended(), Some(again.into()));
         network.forward(&again).unwrap();
         network.unforward(protocol, address).unwrap();
         network.unforward(protocol, address).unwrap();

@@ -226,7 +226,7 @@ impl Uplink {
         Ok((id, address))
     }
 
-    /// Takes a published port back; its connections live on.
+    /// Takes a published port back; what came in by it ends.
     pub(super) fn unpublish(&mut self, id: ForwardId) {
         match (self.forwards.remove(&id), &mut self.way) {
             (Some(Opened::Socket(id)), _) => {

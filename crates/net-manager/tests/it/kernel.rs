@@ -34,6 +34,8 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("kernel_bridge_of_the_host", modes::bridge_of_the_host),
     ("kernel_ports_for_machines", modes::ports_for_machines),
     ("kernel_macvtap", modes::macvtap),
+    ("kernel_vlans", modes::vlans),
+    ("kernel_served_tap", modes::served_tap),
     ("kernel_one_owner", modes::one_owner),
     ("kernel_killed", killed::killed),
 ];

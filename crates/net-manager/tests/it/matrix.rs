@@ -310,9 +310,14 @@ fn publish(world: &mut World, six: bool, cell: Cell) {
                 assert_eq!(client.ask(request), address, "guest {n}: {request}");
             }
         }
+        // Who is connected when the port is withdrawn loses the connection.
+        let held = world.near.ask(&format!("hold {server}"));
+        assert_eq!(held, "connected", "guest {n}");
         for id in published {
             world.network.unpublish(id).unwrap();
         }
+        let held = world.near.ask("held");
+        assert!(held.starts_with("error"), "guest {n}: {held}");
         for request in &requests {
             let refused = world.near.ask(request);
             assert!(refused.starts_with("error"), "guest {n}: {refused}");

@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use net_backend_linux::netlink::{Netlink, Route};
@@ -150,6 +151,23 @@ fn answer(netlink: &Netlink, line: &str) -> std::io::Result<String> {
         ["serve-dhcp", link, from, to] => dhcp::serve(netlink, link, ip(from)..=ip(to)),
         ["global6", link, prefix] => six::global(netlink, link, prefix.parse().unwrap()),
         ["tcp", server, bytes] => tcp(address(server), bytes.parse().unwrap()),
+        // An interface for the frames of one VLAN, tagged on the wire.
+        ["vlan", link, id, network] => {
+            let name = format!("{link}.{id}");
+            let make = [
+                "link", "add", "link", link, "name", &name, "type", "vlan", "id", id,
+            ];
+            let made = std::process::Command::new("ip").args(make).status()?;
+            assert!(made.success());
+            let index = netlink.link(&name).unwrap().index;
+            netlink.set_up(index).unwrap();
+            netlink
+                .add_address(index, network.parse().unwrap())
+                .unwrap();
+            Ok("up".into())
+        }
+        ["hold", server] => hold(address(server)),
+        ["held"] => held(),
         ["udp", server] => udp(address(server), 4),
         ["udp", server, bytes] => udp(address(server), bytes.parse().unwrap()),
         ["ping", host, ttl] => ping(ip(host), ttl.parse().unwrap()),
@@ -259,6 +277,24 @@ pub(crate) fn tcp(server: SocketAddr, bytes: u64) -> std::io::Result<String> {
         return Ok("what arrived is not what was sent".into());
     }
     Ok(client.trim().into())
+}
+
+/// The connection that was opened and said nothing yet.
+static HELD: Mutex<Option<TcpStream>> = Mutex::new(None);
+
+fn hold(server: SocketAddr) -> std::io::Result<String> {
+    let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    *HELD.lock().unwrap() = Some(stream);
+    Ok("connected".into())
+}
+
+/// Whether the server of the held connection answers.
+fn held() -> std::io::Result<String> {
+    let mut stream = HELD.lock().unwrap().take().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.write_all(&0_u64.to_be_bytes())?;
+    stream.read_exact(&mut [0; 8])?;
+    Ok("answered".into())
 }
 
 fn udp(server: SocketAddr, bytes: usize) -> std::io::Result<String> {

@@ -150,6 +150,8 @@ pub(super) struct Flow {
     pub(super) busy: bool,
     /// There is more to do than one turn allows.
     pub(super) again: bool,
+    /// To be reset at both ends.
+    pub(super) withdrawn: bool,
     /// The last ACK that answered a segment which asked for none.
     pub(super) challenged: Option<Duration>,
 
@@ -217,6 +219,7 @@ impl Flow {
             waiting: false,
             busy: false,
             again: false,
+            withdrawn: false,
             challenged: None,
             retransmit_at: NEVER,
             expires_at: NEVER,

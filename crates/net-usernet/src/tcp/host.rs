@@ -73,6 +73,8 @@ struct Entry {
     peek_at: Option<usize>,
     /// An event has said that the far end sends no more.
     read_closed: bool,
+    /// The published port that it came by.
+    listener: Option<usize>,
 }
 
 impl Entry {
@@ -160,6 +162,22 @@ impl MioTcpHost {
         self.add(Stream::Tcp(stream))
     }
 
+    /// Notes by which published port an adopted connection came.
+    pub(crate) fn came_by(&mut self, socket: HostSocket, listener: usize) {
+        if let Some(entry) = self.entries.get_mut(socket.0 as usize) {
+            entry.listener = Some(listener);
+        }
+    }
+
+    /// The connections that came by a published port.
+    pub(crate) fn of_listener(&self, listener: usize) -> Vec<HostSocket> {
+        let entries = self.entries.iter();
+        entries
+            .filter(|(_, entry)| entry.listener == Some(listener))
+            .filter_map(|(key, _)| u32::try_from(key).ok().map(HostSocket))
+            .collect()
+    }
+
     /// The oldest connection to a service that has not been taken.
     pub fn take_service_connection(&mut self) -> Option<ServiceConnection> {
         self.services.pop_front()
@@ -193,6 +211,7 @@ impl MioTcpHost {
             stream,
             peek_at,
             read_closed: false,
+            listener: None,
         });
         Ok(socket)
     }

@@ -16,7 +16,7 @@ use super::reorder::Budget;
 use super::socket::{HostSocket, Readiness, TcpHost};
 use super::table::FlowTable;
 use super::timers::{NEVER, Timers};
-use super::{open, retransmit, transmit};
+use super::{open, receive, retransmit, transmit};
 use crate::{Egress, PortId, TcpStatistics};
 
 /// Distance of a new sequence number from those of the connection whose addresses it takes over.
@@ -298,7 +298,10 @@ impl<H: TcpHost> TcpRelay<H> {
                 .get_mut(id)
                 .is_some_and(|flow| core::mem::take(&mut flow.queued));
             if queued {
-                self.on_flow(id, host, now, out, transmit::work);
+                self.on_flow(id, host, now, out, |flow, ctx| match flow.withdrawn {
+                    true => receive::host_failed(flow, ctx),
+                    false => transmit::work(flow, ctx),
+                });
             }
         }
     }
@@ -315,6 +318,18 @@ impl<H: TcpHost> TcpRelay<H> {
                 && core::mem::take(&mut flow.waiting)
                 && !core::mem::replace(&mut flow.queued, true)
             {
+                self.pending.push_back(id);
+            }
+        }
+    }
+
+    /// Has the connection of a host's socket end: both ends are reset, by the next [`Self::flush`].
+    pub fn withdraw(&mut self, socket: HostSocket) {
+        if let Some(id) = self.table.by_socket(socket)
+            && let Some(flow) = self.table.get_mut(id)
+        {
+            flow.withdrawn = true;
+            if !core::mem::replace(&mut flow.queued, true) {
                 self.pending.push_back(id);
             }
         }

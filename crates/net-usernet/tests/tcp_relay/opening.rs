@@ -224,6 +224,34 @@ fn a_published_port_asks_the_guest_with_the_clients_address() {
 }
 
 #[test]
+fn a_published_port_that_is_withdrawn_ends_its_connections_at_both_ends() {
+    let mut lab = Lab::new();
+    let socket = lab.host.add();
+    let (client, guest) = (lab.remote, lab.guest);
+    lab.relay
+        .accept(&mut lab.host, socket, client, guest, lab.now, &mut lab.wire);
+    let syn = lab.one();
+    let mut answer = lab.syn(true);
+    answer.flags = SYN | ACK;
+    answer.ack = syn.seq.wrapping_add(1);
+    lab.give(&answer);
+    lab.taken();
+    lab.relay.withdraw(socket);
+    assert_eq!(lab.relay.next_deadline(), Some(ms(0)), "due at once");
+    lab.settle();
+    let reset = lab.one();
+    assert_eq!((reset.src, reset.dst), (client, guest));
+    assert!(reset.has(RST));
+    assert_eq!(reset.seq, syn.seq.wrapping_add(1));
+    assert!(lab.host.far(socket).reset);
+    assert_eq!(lab.relay.statistics().flows, 0);
+    // Twice is no harm.
+    lab.relay.withdraw(socket);
+    lab.settle();
+    assert!(lab.taken().is_empty());
+}
+
+#[test]
 fn a_published_port_that_the_guest_refuses_is_reset() {
     let mut lab = Lab::new();
     let socket = lab.host.add();

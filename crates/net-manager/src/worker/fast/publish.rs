@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use net_nat::{Endpoint, ForwardError};
+use net_nat::{Direction, Endpoint, ForwardError};
 use net_usernet::{Forward, Protocol, PublishError};
 use net_wire::ip_proto;
 
@@ -76,13 +76,19 @@ impl PacketUplink {
         Err(PublishError::PortTaken { protocol, bind }.into())
     }
 
-    /// Takes a published port back; its connections live on.
+    /// Takes a published port back, and what came in by it ends: a packet of such a connection is then
+    /// one that nobody asked for.
     pub(in crate::worker) fn unpublish(&mut self, published: Published) {
         let outside = IpAddr::V4(self.config.outside.ip());
         let endpoint = Endpoint::new(outside, published.port);
         if let Err(err) = self.nat.remove_forward(published.protocol, endpoint) {
             log::error!("published port {}: {err}", published.port);
         }
+        self.nat.close_sessions(|session| {
+            session.opened_by == Direction::Inbound
+                && session.protocol == published.protocol
+                && session.outside == endpoint
+        });
     }
 }
 

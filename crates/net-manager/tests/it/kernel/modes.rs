@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use net_backend::NetworkBackend;
 use net_backend_linux::netlink::BridgeOptions;
 use net_backend_linux::{Tap, TapOptions};
-use net_manager::kernel::{StateDir, TapPort};
+use net_manager::kernel::{ServedTaps, StateDir, TapPort};
 use net_manager::{AttachOptions, Engine, ManagerError, Network, NetworkMode};
 
 use super::{FAR, HOST, Snapshot, World, does_not_reach, pings};
@@ -347,4 +347,144 @@ pub(super) fn one_owner() {
     assert_eq!(forwarding().trim(), "1", "the second network needs it");
     second.stop();
     before.assert_same(&world.netlink);
+}
+
+/// Guests of two VLANs behind one bridge: each reaches its own, and the outside by tagged frames.
+pub(super) fn vlans() {
+    let mut world = World::new(NetworkMode::Bridge);
+    let before = Snapshot::take(&world.netlink);
+    let mut config = world.config(NetworkMode::Bridge);
+    config.take_over = Some("up0".to_owned());
+    let network = Network::new(config);
+    network.start().unwrap();
+    let join = |vlan, address: &str| {
+        let mut guest = Peer::start();
+        let pid = guest.pid().to_string();
+        let joined = network.attach_netns(&pid, "eth0", Some(vlan), AttachOptions::default());
+        match joined {
+            Err(why) if why.to_string().contains("VLAN") => {
+                println!("skip: {why}");
+                None
+            }
+            joined => {
+                joined.unwrap();
+                guest.ask(&format!("up eth0 {address}/24 1500"));
+                Some(guest)
+            }
+        }
+    };
+    let Some(mut red) = join(7, "10.9.0.1") else {
+        network.stop();
+        return before.assert_same(&world.netlink);
+    };
+    let mut red_too = join(7, "10.9.0.2").unwrap();
+    let mut blue = join(4094, "10.9.0.3").unwrap();
+    pings(&mut red, "10.9.0.2");
+    pings(&mut red_too, "10.9.0.1");
+    does_not_reach(&mut red, "10.9.0.3");
+    does_not_reach(&mut blue, "10.9.0.1");
+    // Outside, a VLAN is frames with its tag.
+    world.far.ask("vlan eth0 7 10.9.0.9/24");
+    pings(&mut red, "10.9.0.9");
+    pings(&mut world.far, "10.9.0.2");
+    does_not_reach(&mut blue, "10.9.0.9");
+    // The host and the outside go on without tags, and a machine's device is put into a VLAN too.
+    pings(&mut world.far, HOST);
+    let tap = TapPort {
+        name: "vm1".to_owned(),
+        vlan: Some(7),
+        ..TapPort::default()
+    };
+    network.attach_tap(tap, AttachOptions::default()).unwrap();
+    let port = world.netlink.link("vm1").unwrap().index;
+    assert_eq!(world.netlink.port_vlans(port).unwrap(), [(7, true)]);
+    network.stop();
+    drop((red, red_too, blue));
+    pings(&mut world.far, HOST);
+    before.assert_same(&world.netlink);
+}
+
+/// A machine's device without a bridge: its frames are the worker's, and none of the host's business.
+pub(super) fn served_tap() {
+    let world = World::new(NetworkMode::Bridge);
+    let before = Snapshot::take(&world.netlink);
+    let state = StateDir::new(world.state.path());
+    let taps = ServedTaps::create(&world.config(NetworkMode::Nat), &state).unwrap();
+    let port = TapPort {
+        name: "vm1".to_owned(),
+        queues: Some(2),
+        ..TapPort::default()
+    };
+    let mut worker = taps.open(&port).unwrap();
+    assert!(taps.open(&port).is_err(), "the name is taken");
+    let vlan = TapPort {
+        name: "vm2".to_owned(),
+        vlan: Some(7),
+        ..port.clone()
+    };
+    assert!(taps.open(&vlan).is_err());
+    let mut machine = Tap::open_queues("vm1", 2, TapOptions::default()).unwrap();
+
+    // A datagram to an address of the host, in a frame to the device itself.
+    let listener = std::net::UdpSocket::bind((HOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mac = world.netlink.link("vm1").unwrap().mac.unwrap();
+    let target = listener.local_addr().unwrap();
+    let frame = datagram(mac, target);
+    send(&mut machine[1], &frame);
+    assert_eq!(receive_now(&mut worker), [&frame[..]]);
+    assert!(listener.recv(&mut [0; 64]).is_err(), "the host has it too");
+    // The way back, by whichever queue.
+    send(&mut worker, &frame);
+    let mut arrived = Vec::new();
+    for queue in &mut machine {
+        arrived.extend(receive_now(queue));
+    }
+    assert_eq!(arrived, [frame]);
+
+    drop((machine, worker));
+    taps.close("vm1").unwrap();
+    assert!(world.netlink.find("vm1").unwrap().is_none());
+    let worker = taps.open(&port).unwrap();
+    taps.destroy().unwrap();
+    drop(worker);
+    before.assert_same(&world.netlink);
+}
+
+/// A UDP datagram to `target` from an address next to it, without a checksum.
+fn datagram(mac: net_wire::MacAddr, target: SocketAddr) -> Vec<u8> {
+    let mut udp = [4000_u16, target.port(), 12, 0]
+        .map(u16::to_be_bytes)
+        .concat();
+    udp.extend(b"lost");
+    let mut frame = [&mac.0[..], &[2, 0, 0, 0, 0, 9], &[8, 0]].concat();
+    let mut ip = [0_u8; 20];
+    ip[..10].copy_from_slice(&[0x45, 0, 0, 32, 0, 0, 0x40, 0, 64, 17]);
+    ip[12..16].copy_from_slice(&[198, 51, 100, 77]);
+    ip[16..].copy_from_slice(&HOST.parse::<std::net::Ipv4Addr>().unwrap().octets());
+    let sum = net_wire::checksum::sum(&ip).finish();
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    frame.extend(ip);
+    frame.extend(udp);
+    frame
+}
+
+fn send(tap: &mut Tap, frame: &[u8]) {
+    let segments = [frame.into()];
+    let sent = tap.transmit(&[net_backend::TxFrame::plain(&segments)]);
+    assert_eq!(sent.unwrap(), 1);
+}
+
+/// What is there now.
+fn receive_now(tap: &mut Tap) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    let lent = tap.receive(8, &mut |batch| {
+        for packet in batch {
+            let mut bytes = vec![0; packet.len()];
+            packet.copy_range(0, &mut bytes);
+            frames.push(bytes);
+        }
+    });
+    lent.unwrap();
+    frames
 }

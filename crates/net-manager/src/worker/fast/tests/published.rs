@@ -30,10 +30,16 @@ fn a_published_port_leads_to_the_guest_with_the_client_s_address() {
     world.guest_sends(0, &tcp_out(0, 80, CLIENT, (0x12, 5, 101), b""));
     assert_eq!(world.outside()[0].ends().src, (OUTSIDE, 8080));
 
-    // Taken back: who is there stays, nobody new comes in.
+    // Taken back: who came in by it is out again, nobody new comes in, and another port's stay.
+    let other = (FAR, 33_002);
+    world.publish("8081:80").unwrap();
+    world.outside_sends(&tcp_in(other, 8081, SYN, b""));
+    world.guest(0);
     world.worker.core.uplink.unpublish(published.id);
     world.outside_sends(&tcp_in(CLIENT, 8080, (0x10, 101, 6), b"data"));
-    assert_eq!(world.guest(0).len(), 1);
+    assert!(world.guest(0).is_empty());
+    world.guest_sends(0, &tcp_out(0, 80, other, (0x12, 5, 101), b""));
+    assert_eq!(world.outside()[0].ends().src, (OUTSIDE, 8081));
     world.outside_sends(&tcp_in((FAR, 33_001), 8080, SYN, b""));
     assert!(world.guest(0).is_empty());
 }
