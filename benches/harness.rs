@@ -88,6 +88,8 @@ pub enum Unit {
     Nanoseconds,
     /// Gigabytes (10^9) per second, where an operation is one byte: more is better.
     Gigabytes,
+    /// Gigabits (10^9) per second, where an operation is one bit: more is better.
+    Gigabits,
 }
 
 /// Lets the contenders take turns and prints the table. `operations` is what each run performs.
@@ -115,6 +117,7 @@ pub fn table(
         Unit::Millions => "M/s",
         Unit::Nanoseconds => "ns",
         Unit::Gigabytes => "GB/s",
+        Unit::Gigabits => "Gbit/s",
     };
     println!("\n{title}");
     println!(
@@ -124,7 +127,7 @@ pub fn table(
     let show = |nanoseconds: f64| match unit {
         Unit::Millions => 1000.0 / nanoseconds,
         Unit::Nanoseconds => nanoseconds,
-        Unit::Gigabytes => 1.0 / nanoseconds,
+        Unit::Gigabytes | Unit::Gigabits => 1.0 / nanoseconds,
     };
     let mut first = None;
     for contender in &mut contenders {

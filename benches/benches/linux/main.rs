@@ -44,28 +44,28 @@ fn main() {
     let bits = load::STREAM_BYTES * 8;
     run(
         "tcp-1",
-        "tcp-1: one TCP connection, guest to outside (Gbit/s)",
-        Unit::Gigabytes,
+        "tcp-1: one TCP connection, guest to outside",
+        Unit::Gigabits,
         bits,
         |world| load::tcp(world, 1, load::Direction::Out),
     );
     run(
         "tcp-4",
-        "tcp-4: four TCP connections, guest to outside (Gbit/s)",
-        Unit::Gigabytes,
+        "tcp-4: four TCP connections, guest to outside",
+        Unit::Gigabits,
         bits,
         |world| load::tcp(world, 4, load::Direction::Out),
     );
     run(
         "tcp-in",
-        "tcp-in: one TCP connection, outside to guest (Gbit/s)",
-        Unit::Gigabytes,
+        "tcp-in: one TCP connection, outside to guest",
+        Unit::Gigabits,
         bits,
         |world| load::tcp(world, 1, load::Direction::In),
     );
     run(
         "udp",
-        "udp: datagrams of 64 bytes delivered, guest to outside (M/s)",
+        "udp: datagrams of 64 bytes delivered, guest to outside",
         Unit::Millions,
         load::DATAGRAMS,
         load::udp,
