@@ -128,6 +128,24 @@ impl Guest {
         ram.publish(setup.driver + 2, ring.available);
     }
 
+    /// Chains of a ring that the device has given back and that were not made available again.
+    #[inline]
+    pub(crate) fn given_back(&mut self, which: usize) -> u16 {
+        let (device, available) = {
+            let ring = self.ring(which);
+            (ring.queue.setup().device, ring.available)
+        };
+        let used = self.ram.index(device + 2);
+        // A receive ring starts full, a transmit ring empty: as many are there as have been offered.
+        RING - available.wrapping_sub(used)
+    }
+
+    /// Makes all chains of a ring available that are not.
+    pub(crate) fn refill(&mut self, which: usize) {
+        let room = self.given_back(which);
+        self.offer(which, room);
+    }
+
     /// Copies between the buffers, for the limit.
     pub(crate) fn copy(&self, n: usize) {
         let n = n % self.buffers;

@@ -1,15 +1,30 @@
-//! `cargo xtask bench switch`: from one guest's memory into another's, on one core.
+//! `cargo xtask bench switch`: from one guest's memory into another's.
 //!
 //! Two guests with split rings, each in memory of its own; their drivers do no more than a driver
-//! must. The rows: a `memcpy` of the same bytes between the same buffers, which is the limit; the
-//! rings and one copy, without a switch; and the whole way: take, parse, decide by address, deliver.
+//! must. The rows of a section:
 //!
-//! *Warm* has all payload of a direction in 384 KiB, *cold* in 64 MiB.
+//! - a `memcpy` of the same bytes between the same buffers on one core, which is the limit;
+//! - the rings and one copy, without a switch: the two drivers' work, taking, and delivering;
+//! - the whole way on one core: the drivers' work, take, decide by address, deliver;
+//! - of that, the devices and the switch alone: the clock stands still while a driver works. This is
+//!   the cost of the copying core where guests have cores of their own;
+//! - both drivers on the other core, which do nothing but keep the rings full: a front-end that floods,
+//!   with each line of a ring and of a buffer's descriptor coming from another core's cache;
+//! - two workers: the whole way on both cores at once, with two guests each.
+//!
+//! *Warm* has all payload of a direction in 384 KiB, *cold* in 64 MiB. The rings are those of the
+//! vhost-user back end, which serves the same `VirtioNet` over the same queues; only the messages that
+//! set it up are missing.
+//!
+//! `latency` is the time of a single frame, from its sender's index to its receiver's.
 
 mod guest;
+mod latency;
 mod path;
 
-use net_benches::harness::{Options, Unit, contender, table};
+use std::time::Duration;
+
+use net_benches::harness::{Options, Unit, contender, table, together};
 
 use self::guest::Guest;
 use self::path::{Path, memcpy};
@@ -28,23 +43,62 @@ fn main() {
             }
         }
     }
+    if options.wants("latency") {
+        let (mut from, mut to) = (Guest::new(64, 256, 1), Guest::new(64, 256, 2));
+        let mut path = Path::with_switch(&from, &to);
+        latency::polled(&mut path, &mut from, &mut to, 1 << 20);
+    }
+}
+
+/// Two guests and the way between them.
+struct Pair {
+    from: Guest,
+    to: Guest,
+    path: Path,
+}
+
+impl Pair {
+    fn new(len: usize, buffers: usize, way: fn(&Guest, &Guest) -> Path) -> Self {
+        let (from, to) = (Guest::new(len, buffers, 1), Guest::new(len, buffers, 2));
+        let path = way(&from, &to);
+        Self { from, to, path }
+    }
+
+    fn carry(&mut self, frames: usize) -> (Duration, Duration) {
+        self.path.carry(&mut self.from, &mut self.to, frames)
+    }
+
+    fn serve(&mut self, frames: usize) -> Duration {
+        let time = self.path.serve(&mut self.from, &mut self.to, frames);
+        self.path.drain(&mut self.to);
+        time
+    }
+
+    fn carry_here(&mut self, frames: usize) {
+        let mut devices = Duration::ZERO;
+        self.path
+            .carry_here(&mut self.from, &mut self.to, frames, &mut devices);
+    }
 }
 
 fn run(section: &str, len: usize, working_set: usize, rounds: usize) {
     let frames = (BYTES / len).min(FRAMES);
     // Two directions' payload: one to read, one to write.
     let buffers = (working_set / 2 / len).max(1);
-    let (mut from, mut to) = (Guest::new(len, buffers, 1), Guest::new(len, buffers, 2));
-    let (mut a, mut b) = (Guest::new(len, buffers, 1), Guest::new(len, buffers, 2));
-    let mut bare = Path::without_switch(&from, &to);
-    let mut whole = Path::with_switch(&a, &b);
+    let pair = |way| Pair::new(len, buffers, way);
+    let mut bare = pair(Path::without_switch);
+    let [mut whole, mut timed, mut far, mut one, mut two] =
+        [(); 5].map(|()| pair(Path::with_switch));
     let limit = Guest::new(len, buffers, 1);
     let contenders = vec![
         contender("memcpy", || memcpy(&limit, frames)),
-        contender("rings and one copy", || {
-            bare.carry(&mut from, &mut to, frames)
+        contender("rings and one copy", || bare.carry(frames).0),
+        contender("switch", || whole.carry(frames).0),
+        contender("of that, devices and switch", || timed.carry(frames).1),
+        contender("switch, drivers on another core", || far.serve(frames)),
+        contender("switch, two workers", || {
+            together(|| one.carry_here(frames / 2), || two.carry_here(frames / 2))
         }),
-        contender("switch", || whole.carry(&mut a, &mut b, frames)),
     ];
     let title = format!("{section}: {len}-byte frames, {buffers} buffers a guest");
     // 64-byte frames count by number, the others by payload.
@@ -52,6 +106,12 @@ fn run(section: &str, len: usize, working_set: usize, rounds: usize) {
         table(&title, Unit::Millions, frames as u64, rounds, contenders);
     } else {
         let bits = (frames * len * 8) as u64;
-        table(&title, Unit::Gigabits, bits, rounds, contenders);
+        table(
+            &format!("{title} (Gbit/s)"),
+            Unit::Gigabytes,
+            bits,
+            rounds,
+            contenders,
+        );
     }
 }

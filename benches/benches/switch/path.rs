@@ -1,9 +1,10 @@
 //! The ways a frame can take.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use net_backend::{NetworkBackend, TxFrame};
-use net_benches::harness::alone;
+use net_benches::harness::{alone, together};
 use net_datapath::ZeroCopyPacket;
 use net_switch::{Config, PortConfig, Switch, Verdict};
 use net_virtio::VirtioNet;
@@ -45,28 +46,82 @@ impl Path {
         }
     }
 
-    /// Carries `frames` frames from one guest to the other.
-    pub(crate) fn carry(&mut self, from: &mut Guest, to: &mut Guest, frames: usize) -> Duration {
-        alone(|| {
-            let mut left = frames;
-            while left > 0 {
-                let turn = TURN.min(left.try_into().unwrap_or(TURN));
-                from.offer(1, turn);
-                let Self {
-                    from: source,
-                    to: target,
-                    switch,
-                } = self;
-                let mut carried = 0;
-                let mut sink = |packets: &mut [ZeroCopyPacket<'_>]| {
-                    carried += forward(target, switch.as_mut(), packets);
-                };
-                source.receive(turn.into(), &mut sink).expect("receives");
-                assert_eq!(carried, usize::from(turn), "every frame arrives");
-                to.offer(0, turn);
-                left -= usize::from(turn);
-            }
-        })
+    /// Carries what the sender has made available, `most` frames at most; how many it carried.
+    #[inline]
+    pub(crate) fn turn(&mut self, most: usize) -> usize {
+        let Self { from, to, switch } = self;
+        let mut carried = 0;
+        let mut sink = |packets: &mut [ZeroCopyPacket<'_>]| {
+            carried += forward(to, switch.as_mut(), packets);
+        };
+        from.receive(most, &mut sink).expect("receives");
+        carried
+    }
+
+    /// Carries `frames` frames from one guest to the other, and works for both drivers; the time of
+    /// all, and of the devices and the switch without the drivers.
+    pub(crate) fn carry(
+        &mut self,
+        from: &mut Guest,
+        to: &mut Guest,
+        frames: usize,
+    ) -> (Duration, Duration) {
+        let mut devices = Duration::ZERO;
+        let all = alone(|| self.carry_here(from, to, frames, &mut devices));
+        (all, devices)
+    }
+
+    /// [`Self::carry`] on this core, whichever it is.
+    pub(crate) fn carry_here(
+        &mut self,
+        from: &mut Guest,
+        to: &mut Guest,
+        frames: usize,
+        devices: &mut Duration,
+    ) {
+        let mut left = frames;
+        while left > 0 {
+            let turn = TURN.min(left.try_into().unwrap_or(TURN));
+            from.offer(1, turn);
+            let start = Instant::now();
+            let carried = self.turn(turn.into());
+            *devices += start.elapsed();
+            assert_eq!(carried, usize::from(turn), "every frame arrives");
+            to.offer(0, turn);
+            left -= usize::from(turn);
+        }
+    }
+
+    /// The same with both drivers on another core, which do nothing but keep the rings full.
+    pub(crate) fn serve(&mut self, from: &mut Guest, to: &mut Guest, frames: usize) -> Duration {
+        let done = AtomicBool::new(false);
+        together(
+            || {
+                let mut left = frames;
+                while left > 0 {
+                    left -= self.turn(left.min(usize::from(TURN)));
+                }
+                done.store(true, Ordering::Relaxed);
+            },
+            || {
+                while !done.load(Ordering::Relaxed) {
+                    for (guest, which) in [(&mut *to, 0), (&mut *from, 1)] {
+                        if guest.given_back(which) >= TURN / 2 {
+                            guest.refill(which);
+                        }
+                    }
+                    std::hint::spin_loop();
+                }
+            },
+        )
+    }
+
+    /// Takes back what the last sender has still made available, so that another may begin.
+    pub(crate) fn drain(&mut self, to: &mut Guest) {
+        to.refill(0);
+        while self.turn(TURN.into()) > 0 {
+            to.refill(0);
+        }
     }
 }
 
@@ -90,7 +145,12 @@ fn forward(
             segments: packet.segments(),
         })
         .collect();
-    target.transmit(&frames).expect("transmits")
+    let mut sent = 0;
+    // A driver on another core may be a moment late with its buffers.
+    while let Some(rest) = frames.get(sent..).filter(|rest| !rest.is_empty()) {
+        sent += target.transmit(rest).expect("transmits");
+    }
+    sent
 }
 
 /// The same bytes between the same buffers, and nothing else.

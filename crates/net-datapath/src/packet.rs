@@ -21,9 +21,11 @@ mod batch;
 mod checksum;
 mod fast;
 mod flow;
+mod make;
 mod meta;
 #[cfg(test)]
 mod model;
+mod record;
 mod rewrite;
 #[cfg(test)]
 mod tests;
@@ -31,11 +33,13 @@ mod tests;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use net_wire::ipv6::Fragment;
-use net_wire::{MacAddr, WireError, ip_proto};
+use net_wire::{MacAddr, WireError};
 
 pub use batch::{PacketBatch, PacketFill};
 pub use meta::{FragmentState, L3, PacketMeta};
 
+use self::make::head_len;
+use self::record::Record;
 use crate::segment::{IoSegment, SegmentList, copy_to_slice};
 use crate::vnet::VirtioNetHdr;
 
@@ -101,7 +105,7 @@ pub struct ZeroCopyPacket<'a> {
     /// The rest is Rust memory, which nobody changes for `'a`.
     borrowed: bool,
     len: u32,
-    meta: PacketMeta,
+    record: Record,
     /// The first is the place of the head in an export ([`Self::segments`]) and stale otherwise;
     /// behind it comes what is not the packet's memory.
     pieces: SegmentList<'a>,
@@ -124,38 +128,6 @@ impl<'a> ZeroCopyPacket<'a> {
         let mut packet = Self::blank();
         packet.assign_slice(frame, header)?;
         Ok(packet)
-    }
-
-    /// Makes this the packet of [`Self::from_slice`]; after an error it is none.
-    #[inline]
-    fn assign_slice(&mut self, frame: &'a [u8], header: VirtioNetHdr) -> Result<(), PacketError> {
-        if frame.len() > MAX_FRAME_LEN {
-            return Err(PacketError::TooLong);
-        }
-        let copied = match (frame.first_chunk(), self.room.last_chunk_mut::<HEAD_MAX>()) {
-            (Some(first), Some(head)) => {
-                *head = *first;
-                HEAD_MAX
-            }
-            _ => {
-                self.room[HEADROOM..HEADROOM + frame.len()].copy_from_slice(frame);
-                frame.len()
-            }
-        };
-        let head = &self.room[HEADROOM..HEADROOM + copied];
-        self.meta.parse_in_place(head, frame.len())?;
-        self.meta.offload = header;
-        let head_len = head_len(&self.meta, head, frame.len());
-        self.pieces.truncate(1);
-        // One segment always fits.
-        let _ = self
-            .pieces
-            .push(IoSegment::from(frame.get(head_len..).unwrap_or_default()));
-        self.start = HEADROOM as u8;
-        self.head_len = head_len as u8;
-        self.borrowed = true;
-        self.len = frame.len() as u32;
-        Ok(())
     }
 
     /// Makes a packet of the pieces of an Ethernet frame, in a guest's memory for example.
@@ -181,89 +153,9 @@ impl<'a> ZeroCopyPacket<'a> {
             head_len: 0,
             borrowed: false,
             len: 0,
-            meta: PacketMeta::BLANK,
+            record: Record::BLANK,
             pieces: SegmentList::with_place(),
         }
-    }
-
-    /// [`Self::assign`] for one piece, of which most frames are.
-    #[inline]
-    fn assign_one(
-        &mut self,
-        frame: IoSegment<'a>,
-        header: VirtioNetHdr,
-    ) -> Result<(), PacketError> {
-        let len = frame.len();
-        if len > MAX_FRAME_LEN {
-            return Err(PacketError::TooLong);
-        }
-        let room = &mut self.room[HEADROOM..];
-        let head = if len >= HEAD_MAX {
-            // A length the compiler knows: no loop.
-            frame.copy_to_slice(0, room);
-            &*room
-        } else {
-            let head = &mut room[..len];
-            frame.copy_to_slice(0, head);
-            &*head
-        };
-        self.meta.parse_in_place(head, len)?;
-        self.meta.offload = header;
-        let head_len = head_len(&self.meta, head, len);
-        self.pieces.truncate(1);
-        // One segment always fits.
-        let _ = self.pieces.push(frame.slice(head_len, usize::MAX));
-        self.start = HEADROOM as u8;
-        self.head_len = head_len as u8;
-        self.borrowed = false;
-        self.len = len as u32;
-        Ok(())
-    }
-
-    /// Makes this the packet of [`Self::from_segments`]; after an error it is none.
-    ///
-    /// Made where it is, it costs its head and its pieces; returned and moved, a packet is 600
-    /// bytes to copy each time.
-    #[inline]
-    fn assign(
-        &mut self,
-        segments: &[IoSegment<'a>],
-        header: VirtioNetHdr,
-    ) -> Result<(), PacketError> {
-        if let [one] = segments {
-            return self.assign_one(*one, header);
-        }
-        let (mut len, mut pieces) = (0usize, 0);
-        for segment in segments {
-            len = len.saturating_add(segment.len());
-            pieces += usize::from(!segment.is_empty());
-        }
-        if len > MAX_FRAME_LEN {
-            return Err(PacketError::TooLong);
-        }
-        if pieces > Self::MAX_SEGMENTS {
-            return Err(PacketError::TooManySegments);
-        }
-        let mut copied = 0;
-        for segment in segments {
-            copied += segment.copy_to_slice(0, &mut self.room[HEADROOM + copied..]);
-            if copied == HEAD_MAX {
-                break;
-            }
-        }
-        let head = &self.room[HEADROOM..HEADROOM + copied];
-        self.meta.parse_in_place(head, len)?;
-        self.meta.offload = header;
-        let head_len = head_len(&self.meta, head, len);
-        self.pieces.truncate(1);
-        self.pieces
-            .push_range(segments, head_len, len - head_len)
-            .map_err(|_| PacketError::TooManySegments)?;
-        self.start = HEADROOM as u8;
-        self.head_len = head_len as u8;
-        self.borrowed = false;
-        self.len = len as u32;
-        Ok(())
     }
 
     /// Makes a packet of pieces of memory that are no Rust slices: the descriptors of a virtqueue,
@@ -329,7 +221,7 @@ impl<'a> ZeroCopyPacket<'a> {
             head_len: head_len as u8,
             borrowed: self.borrowed,
             len: len as u32,
-            meta,
+            record: Record::of(meta),
             pieces: self.rest_range(skip, take),
         })
     }
@@ -337,7 +229,7 @@ impl<'a> ZeroCopyPacket<'a> {
     /// What the headers said when the packet was made, or at the last [`Self::reparse`].
     #[inline]
     pub fn meta(&self) -> &PacketMeta {
-        &self.meta
+        self.record.get(self.head(), self.len())
     }
 
     /// Reads the headers again, after [`Self::head_mut`] changed more than addresses. Headers that
@@ -351,13 +243,13 @@ impl<'a> ZeroCopyPacket<'a> {
     /// The virtio header; its offsets count from the start of the Ethernet frame.
     #[inline]
     pub fn vnet(&self) -> &VirtioNetHdr {
-        &self.meta.offload
+        self.record.offload()
     }
 
     /// Replaces the virtio header.
     #[inline]
     pub fn set_vnet(&mut self, header: VirtioNetHdr) {
-        self.meta.offload = header;
+        self.record.set_offload(header);
     }
 
     /// Length of the frame in bytes, without the virtio header.
@@ -378,6 +270,8 @@ impl<'a> ZeroCopyPacket<'a> {
     /// The copy of the first bytes, to be rewritten.
     #[inline]
     pub fn head_mut(&mut self) -> &mut [u8] {
+        // The record is that of the headers as they came.
+        self.meta();
         let start = usize::from(self.start);
         let head = self.room.get_mut(start..start + usize::from(self.head_len));
         head.unwrap_or_default()
@@ -429,8 +323,8 @@ impl<'a> ZeroCopyPacket<'a> {
 
     #[inline]
     fn address(&self, v4: usize, v6: usize) -> Option<IpAddr> {
-        let at = usize::from(self.meta.l3_offset);
-        match self.meta.l3 {
+        let at = usize::from(self.meta().l3_offset);
+        match self.meta().l3 {
             L3::Ipv4 => Some(Ipv4Addr::from(self.array::<4>(at + v4)).into()),
             L3::Ipv6 => Some(Ipv6Addr::from(self.array::<16>(at + v6)).into()),
             L3::Arp | L3::Other => None,
@@ -439,15 +333,15 @@ impl<'a> ZeroCopyPacket<'a> {
 
     /// Offset, "more" bit and identification of a fragment.
     pub fn fragment(&self) -> Option<Fragment> {
-        if self.meta.fragment == FragmentState::None {
+        if self.meta().fragment == FragmentState::None {
             return None;
         }
-        let at = match self.meta.l3 {
-            L3::Ipv4 => usize::from(self.meta.l3_offset) + 4,
-            _ => usize::from(self.meta.fragment_header),
+        let at = match self.meta().l3 {
+            L3::Ipv4 => usize::from(self.meta().l3_offset) + 4,
+            _ => usize::from(self.meta().fragment_header),
         };
         let field = u16::from_be_bytes(self.array(at + 2));
-        Some(match self.meta.l3 {
+        Some(match self.meta().l3 {
             L3::Ipv4 => Fragment {
                 offset: usize::from(field & 0x1fff) * 8,
                 more: field & 0x2000 != 0,
@@ -464,7 +358,7 @@ impl<'a> ZeroCopyPacket<'a> {
     /// Bytes of transport payload.
     #[inline]
     pub fn payload_len(&self) -> usize {
-        self.meta.payload_len()
+        self.meta().payload_len()
     }
 
     /// The `take` bytes of the transport payload from `skip` on, where they lie; shorter if there
@@ -473,7 +367,7 @@ impl<'a> ZeroCopyPacket<'a> {
     pub fn payload(&self, skip: usize, take: usize) -> SegmentList<'_> {
         let skip = skip.min(self.payload_len());
         let take = take.min(self.payload_len() - skip);
-        self.range_segments(usize::from(self.meta.payload_offset) + skip, take)
+        self.range_segments(usize::from(self.meta().payload_offset) + skip, take)
     }
 
     /// The whole frame as [`Self::frame_segments`] has it, in the packet's own list: for a frame
@@ -529,8 +423,8 @@ impl<'a> ZeroCopyPacket<'a> {
     #[inline]
     pub fn contiguous_payload(&self) -> Option<&[u8]> {
         let (from, to) = (
-            usize::from(self.meta.payload_offset),
-            self.meta.payload_end as usize,
+            usize::from(self.meta().payload_offset),
+            self.meta().payload_end as usize,
         );
         let head = usize::from(self.head_len);
         if to <= head {
@@ -565,32 +459,9 @@ impl core::fmt::Debug for ZeroCopyPacket<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("ZeroCopyPacket")
             .field("len", &self.len)
-            .field("meta", &self.meta)
+            .field("meta", self.meta())
             .field("head", &self.head())
             .field("rest", &self.rest())
             .finish()
-    }
-}
-
-/// How much of the copied bytes is the head of a frame of `len` bytes; see [`ZeroCopyPacket`].
-#[inline]
-fn head_len(meta: &PacketMeta, head: &[u8], len: usize) -> usize {
-    if len <= HEAD_MAX {
-        return len;
-    }
-    let kind = head.get(usize::from(meta.l4_offset)).copied();
-    let headers_only = meta.is_ip()
-        && !meta.malformed
-        && meta.fragment == FragmentState::None
-        && match meta.l4_protocol {
-            ip_proto::TCP | ip_proto::UDP => true,
-            ip_proto::ICMP => matches!(kind, Some(0 | 8)),
-            ip_proto::ICMPV6 => matches!(kind, Some(128 | 129)),
-            _ => false,
-        };
-    if headers_only {
-        usize::from(meta.payload_offset).min(HEAD_MAX)
-    } else {
-        HEAD_MAX
     }
 }

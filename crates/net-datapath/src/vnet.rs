@@ -10,7 +10,7 @@ use net_wire::ip_proto;
 use crate::packet::{FragmentState, L3, PacketMeta};
 
 /// `struct virtio_net_hdr_v1` (VIRTIO 1.3, section 5.1.6): 12 bytes, little-endian on the wire.
-// In the order of the wire, so that reading and writing it are two words.
+// In the order of the wire and without padding, so that reading and writing it are two words.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct VirtioNetHdr {
@@ -107,35 +107,36 @@ impl VirtioNetHdr {
     };
 
     /// Reads the wire format.
-    // Word by word, which is one load for the first eight bytes; field by field it is seven.
+    // As a whole: field by field it is seven loads, and as many stores wherever it goes.
     #[inline]
     pub const fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = *bytes;
-        let first = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let second = u32::from_le_bytes([i, j, k, l]);
-        Self {
-            flags: first as u8,
-            gso_type: (first >> 8) as u8,
-            hdr_len: (first >> 16) as u16,
-            gso_size: (first >> 32) as u16,
-            csum_start: (first >> 48) as u16,
-            csum_offset: second as u16,
-            num_buffers: (second >> 16) as u16,
-        }
+        // SAFETY: integers of 12 bytes together and no padding, of which any bytes are a value.
+        let raw = unsafe { core::mem::transmute::<[u8; Self::LEN], Self>(*bytes) };
+        raw.little_endian()
     }
 
     /// Writes the wire format.
     #[inline]
     pub const fn to_bytes(self) -> [u8; Self::LEN] {
-        let first = self.flags as u64
-            | (self.gso_type as u64) << 8
-            | (self.hdr_len as u64) << 16
-            | (self.gso_size as u64) << 32
-            | (self.csum_start as u64) << 48;
-        let second = self.csum_offset as u32 | (self.num_buffers as u32) << 16;
-        let [a, b, c, d, e, f, g, h] = first.to_le_bytes();
-        let [i, j, k, l] = second.to_le_bytes();
-        [a, b, c, d, e, f, g, h, i, j, k, l]
+        // SAFETY: as in `from_bytes`; bytes have no alignment.
+        unsafe { core::mem::transmute::<Self, [u8; Self::LEN]>(self.little_endian()) }
+    }
+
+    /// From the order of the wire to the machine's, or back: nothing on most machines.
+    #[inline(always)]
+    const fn little_endian(self) -> Self {
+        if cfg!(target_endian = "little") {
+            return self;
+        }
+        Self {
+            flags: self.flags,
+            gso_type: self.gso_type,
+            hdr_len: self.hdr_len.to_le(),
+            gso_size: self.gso_size.to_le(),
+            csum_start: self.csum_start.to_le(),
+            csum_offset: self.csum_offset.to_le(),
+            num_buffers: self.num_buffers.to_le(),
+        }
     }
 
     /// Whether the checksum is still to be completed.

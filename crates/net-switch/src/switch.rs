@@ -55,10 +55,18 @@ impl Hasher for PortHasher {
 pub(crate) struct Last {
     from: PortId,
     slot: Slot,
-    dst: MacAddr,
-    src: MacAddr,
+    /// Addresses as [`word`]s, which compare in one step.
+    dst: u64,
+    src: u64,
     now: Duration,
     to: PortId,
+}
+
+/// An address as one word.
+#[inline(always)]
+fn word(mac: MacAddr) -> u64 {
+    let [a, b, c, d, e, f] = mac.0;
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
 }
 
 /// A learning switch.
@@ -397,7 +405,8 @@ impl Switch {
     #[inline]
     pub fn forward(&mut self, from: PortId, dst: MacAddr, src: MacAddr, now: Duration) -> Verdict {
         if let Some(last) = self.last
-            && (last.from, last.dst, last.src, last.now) == (from, dst, src, now)
+            && (last.dst, last.src) == (word(dst), word(src))
+            && (last.from, last.now) == (from, now)
             && let Some(Some(port)) = self.slots.get_mut(last.slot as usize)
         {
             self.statistics.unicast += 1;
@@ -427,8 +436,8 @@ impl Switch {
                 self.last = Some(Last {
                     from,
                     slot,
-                    dst,
-                    src,
+                    dst: word(dst),
+                    src: word(src),
                     now,
                     to,
                 });

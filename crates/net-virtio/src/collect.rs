@@ -7,7 +7,7 @@ use net_datapath::{IoSegment, SegmentList, VirtioNetHdr, ZeroCopyPacket};
 use crate::error::QueueError;
 use crate::memory::Piece;
 use crate::queue::Queue;
-use crate::ring::{Access, Single};
+use crate::ring::{Access, Ahead, Single};
 
 /// Takes one batch of at most `most` frames and lends it; returns how many chains were taken, well
 /// formed or not.
@@ -19,6 +19,7 @@ pub(crate) fn collect(
     header_len: usize,
     most: usize,
     batch: &mut PacketBatch,
+    ahead: &mut Ahead,
     stats: &mut BackendStats,
     sink: &mut dyn FnMut(&mut [ZeroCopyPacket<'_>]),
 ) -> usize {
@@ -30,16 +31,21 @@ pub(crate) fn collect(
     let mut bytes = 0;
     // A chain in more pieces than a packet has room for.
     let mut many = None;
-    while chains.len() < most {
-        if let Some(Single { chain, piece }) = running.pop_single(Access::Read) {
-            chains.push(chain);
-            if piece.len < header_len {
-                fault = Some(QueueError::TooShort(piece.len));
-                break;
-            }
-            bytes += push_one(&mut fill, piece, header_len);
-            continue;
-        }
+    let singles = running.look_ahead(Access::Read, most, ahead);
+    let (count, whole) = match header_len {
+        12 => push_singles::<12>(&mut fill, singles),
+        _ => push_singles::<10>(&mut fill, singles),
+    };
+    bytes += whole;
+    if let Some(last) = count.checked_sub(1).and_then(|last| singles.get(last))
+        && last.piece.len < header_len
+    {
+        fault = Some(QueueError::TooShort(last.piece.len));
+    }
+    running.ring.take(count);
+    let singles = singles.get(..count).unwrap_or_default();
+    // Whatever comes behind the first chain of another kind is taken one by one.
+    while fault.is_none() && count + chains.len() < most {
         buffers.clear();
         let made = match running.pop(buffers) {
             Ok(Some(chain)) => {
@@ -64,7 +70,7 @@ pub(crate) fn collect(
             }
         }
     }
-    let taken = chains.len();
+    let taken = count + chains.len();
     let mut lent = fill.len();
     if taken > 0 {
         // Whoever comes while there is work is found without being told of.
@@ -83,6 +89,7 @@ pub(crate) fn collect(
                 sink(fill.packets());
             }
         }
+        running.ring.push_singles(singles);
         for chain in chains.iter() {
             running.ring.push(chain, 0);
         }
@@ -97,25 +104,43 @@ pub(crate) fn collect(
     taken
 }
 
-/// Makes the packet in one piece, which holds a header at least; its length, 0 for no frame.
+/// Makes the packets in one piece each, up to the first that is too short for a header; how many pieces
+/// that were, and the bytes of all packets.
+// A function of its own: its loop has registers enough where it is not part of another.
+#[inline(never)]
+fn push_singles<const HEADER: usize>(
+    batch: &mut PacketFill<'_, '_>,
+    singles: &[Single],
+) -> (usize, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    for single in singles {
+        count += 1;
+        if single.piece.len < HEADER {
+            break;
+        }
+        bytes += push_one::<HEADER>(batch, single.piece);
+    }
+    (count, bytes)
+}
+
+/// Makes the packet in one piece, which holds a header of `HEADER` bytes, 12 or 10, at least; its
+/// length, 0 for no frame.
 #[inline(always)]
-fn push_one(batch: &mut PacketFill<'_, '_>, piece: Piece, header_len: usize) -> usize {
+fn push_one<const HEADER: usize>(batch: &mut PacketFill<'_, '_>, piece: Piece) -> usize {
     // SAFETY: the piece was translated from the queue's memory, which is mapped as long as the
     // queue runs; the caller ends the packet before that.
     let segment = unsafe { IoSegment::from_raw(piece.host, piece.len) };
-    let mut bytes = [0; VirtioNetHdr::LEN];
-    // Two lengths that the compiler knows.
-    match header_len {
-        12 => segment.copy_to_slice(0, &mut bytes),
-        _ => segment.copy_to_slice(0, &mut bytes[..10]),
-    };
-    let header = VirtioNetHdr::from_bytes(&bytes);
-    let frame = segment.slice(header_len, usize::MAX);
+    let frame = segment.slice(HEADER, usize::MAX);
     if !(MIN_FRAME..=MAX_FRAME).contains(&frame.len()) {
         return 0;
     }
-    let made = batch.push_segments(&[frame], header);
-    made.map_or(0, |packet| packet.len())
+    let mut bytes = [0; VirtioNetHdr::LEN];
+    segment.copy_to_slice(0, &mut bytes[..HEADER]);
+    let header = VirtioNetHdr::from_bytes(&bytes);
+    match batch.push_segment(frame, header) {
+        Ok(_) => frame.len(),
+        Err(_) => 0,
+    }
 }
 
 /// Makes the packet in the pieces of a chain; its length, 0 for no frame. The packet's lifetime is

@@ -81,13 +81,17 @@ pub(crate) unsafe fn copy(src: *const u8, dst: *mut u8, len: usize) {
     // byte and covers again what the one before it has covered.
     unsafe {
         match len {
-            16..=128 => {
-                let mut at = 0;
-                while at + 16 < len {
-                    step::<16>(src.add(at), dst.add(at));
-                    at += 16;
-                }
+            16..=32 => {
+                step::<16>(src, dst);
                 step::<16>(src.add(len - 16), dst.add(len - 16));
+            }
+            33..=64 => {
+                step::<32>(src, dst);
+                step::<32>(src.add(len - 32), dst.add(len - 32));
+            }
+            65..=128 => {
+                step::<64>(src, dst);
+                step::<64>(src.add(len - 64), dst.add(len - 64));
             }
             8..16 => {
                 step::<8>(src, dst);

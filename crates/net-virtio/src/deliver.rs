@@ -1,6 +1,6 @@
 //! Frames into the guest's receive queues.
 
-use net_backend::{BackendStats, Offloads, TxFrame};
+use net_backend::{BackendStats, MAX_FRAME, MIN_FRAME, Offloads, TxFrame};
 use net_datapath::gso::{Checksums, Segmenter};
 use net_datapath::{IoSegment, VirtioNetHdr, ZeroCopyPacket};
 
@@ -8,7 +8,7 @@ use crate::copy::{Scatter, copy};
 use crate::error::QueueError;
 use crate::memory::Piece;
 use crate::queue::{Queue, Running};
-use crate::ring::{Access, Buffers, Chain, Single};
+use crate::ring::{Access, Ahead, Buffers, Chain, Single};
 
 /// What the driver of the queue has agreed to.
 #[derive(Clone, Copy, Debug)]
@@ -59,11 +59,6 @@ pub(crate) fn deliver(
         return Outcome::Dropped;
     };
     let whole = terms.offloads.allow_tx(&frame.header);
-    if whole && deliver_whole(running, terms, frame, len) {
-        stats.tx_frames += 1;
-        stats.tx_bytes += len as u64;
-        return Outcome::Done;
-    }
     let mark = running.ring.mark();
     let mut delivery = Delivery {
         running,
@@ -105,40 +100,115 @@ pub(crate) fn deliver(
     }
 }
 
-/// The usual case: the next chain is one piece that holds all of it. False, and nothing has
-/// happened, for any other.
+/// The usual case, for as many frames from the front as it is the case of: the guest takes the frame as
+/// it is, and the next chain is one piece that holds all of it. Returns how many; the queue is then to
+/// be published, and [`deliver`] decides about the next frame.
+///
+/// `agreed` are the offloads that the holder of the device may use.
+#[inline]
+pub(crate) fn deliver_run(
+    queue: &mut Queue,
+    ahead: &mut Ahead,
+    terms: Terms,
+    agreed: Offloads,
+    frames: &[TxFrame<'_>],
+    stats: &mut BackendStats,
+) -> usize {
+    let Some((running, ..)) = queue.parts() else {
+        return 0;
+    };
+    let (mut done, mut bytes) = (0, 0);
+    while done < frames.len() {
+        let rest = frames.get(done..).unwrap_or_default();
+        let singles = running.look_ahead(Access::Write, rest.len(), ahead);
+        let found = singles.len();
+        let (count, whole) = match terms.header_len {
+            12 => write_singles::<12>(singles, terms, agreed, rest),
+            _ => write_singles::<10>(singles, terms, agreed, rest),
+        };
+        bytes += whole;
+        running.ring.take(count);
+        running
+            .ring
+            .push_singles(singles.get(..count).unwrap_or_default());
+        done += count;
+        if count < found || found == 0 {
+            break;
+        }
+    }
+    stats.tx_frames += done as u64;
+    stats.tx_bytes += bytes as u64;
+    done
+}
+
+/// Writes each frame, behind a header of `HEADER` bytes, into the buffer of the same number, up to the
+/// first that it cannot be; how many that were, and the bytes of all frames.
+// A function of its own: its loop has registers enough where it is not part of another.
+#[inline(never)]
+fn write_singles<const HEADER: usize>(
+    singles: &mut [Single],
+    terms: Terms,
+    agreed: Offloads,
+    frames: &[TxFrame<'_>],
+) -> (usize, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    for (frame, single) in frames.iter().zip(singles) {
+        let len = match frame.segments {
+            [one] => one.len(),
+            _ => frame.len(),
+        };
+        let need = HEADER + len;
+        if !(MIN_FRAME..=MAX_FRAME).contains(&len)
+            || single.piece.len < need
+            || !may_pass(&frame.header, terms.offloads, agreed)
+        {
+            break;
+        }
+        // SAFETY: the piece is mapped as long as the queue runs, and the header and the segments,
+        // whose lengths add up to `len`, fit into it. Each segment is readable.
+        unsafe {
+            write_header::<HEADER>(single.piece.host, frame.header);
+            let mut at = single.piece.host.add(HEADER);
+            match frame.segments {
+                [one] => copy(one.as_ptr(), at, len),
+                _ => {
+                    for segment in frame.segments {
+                        copy(segment.as_ptr(), at, segment.len());
+                        at = at.add(segment.len());
+                    }
+                }
+            }
+        }
+        // At most a frame and its header.
+        single.written = need as u32;
+        bytes += len;
+        count += 1;
+    }
+    (count, bytes)
+}
+
+/// Whether both sides allow what the header asks for: nothing, as a rule.
 #[inline(always)]
-fn deliver_whole(running: &mut Running, terms: Terms, frame: &TxFrame<'_>, len: usize) -> bool {
-    let mark = running.ring.mark();
-    let Some(Single { chain, piece }) = running.pop_single(Access::Write) else {
-        return false;
-    };
-    let need = terms.header_len + len;
-    if piece.len < need {
-        running.ring.reset(mark);
-        return false;
-    }
-    let header = VirtioNetHdr {
-        num_buffers: 1,
-        ..frame.header
-    };
-    let header = header.to_bytes();
-    let mut at = terms.header_len;
-    // SAFETY: the piece is mapped as long as the queue runs, and `need` bytes fit into it: the
-    // header and the segments, whose lengths add up to `len`. Each segment is readable.
+fn may_pass(header: &VirtioNetHdr, guest: Offloads, agreed: Offloads) -> bool {
+    let [flags, kind, ..] = header.to_bytes();
+    u16::from_le_bytes([flags, kind]) == 0 || agreed.allow_tx(header) && guest.allow_tx(header)
+}
+
+/// Writes the header of a frame in one buffer, as its first `HEADER` bytes, 12 or 10.
+///
+/// # Safety
+/// So many bytes at `host` are mapped and writable.
+#[inline(always)]
+unsafe fn write_header<const HEADER: usize>(host: *mut u8, header: VirtioNetHdr) {
+    let [a, b, c, d, e, f, g, h, i, j, ..] = header.to_bytes();
+    // SAFETY: within the bytes that the caller vouches for.
     unsafe {
-        match at {
-            12 => copy(header.as_ptr(), piece.host, 12),
-            _ => copy(header.as_ptr(), piece.host, 10),
-        }
-        for segment in frame.segments {
-            copy(segment.as_ptr(), piece.host.add(at), segment.len());
-            at += segment.len();
+        host.cast::<[u8; 8]>().write([a, b, c, d, e, f, g, h]);
+        match HEADER {
+            12 => host.add(8).cast::<[u8; 4]>().write([i, j, 1, 0]),
+            _ => host.add(8).cast::<[u8; 2]>().write([i, j]),
         }
     }
-    // At most a frame and its header.
-    running.ring.push(&chain, need as u32);
-    true
 }
 
 impl Delivery<'_> {

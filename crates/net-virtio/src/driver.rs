@@ -157,6 +157,15 @@ impl GuestRam {
         self.word16(address).store(index.to_le(), Ordering::Release);
     }
 
+    /// Loads an index, before what it shows is read.
+    ///
+    /// # Panics
+    /// As [`Self::write`].
+    #[inline]
+    pub fn index(&self, address: u64) -> u16 {
+        u16::from_le(self.word16(address).load(Ordering::Acquire))
+    }
+
     #[inline]
     fn word16(&self, address: u64) -> &AtomicU16 {
         // SAFETY: in range, and the driver's rings are aligned.

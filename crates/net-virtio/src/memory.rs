@@ -84,6 +84,38 @@ pub(crate) struct Piece {
 // SAFETY: an address into guest memory, which no thread owns; it is used while the memory is held.
 unsafe impl Send for Piece {}
 
+/// The region that the last buffer lay in, where the next one lies as a rule: looked at before the
+/// table is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    guest: u64,
+    len: u64,
+    host: *mut u8,
+}
+
+// SAFETY: as for `Piece`.
+unsafe impl Send for Window {}
+
+impl Window {
+    /// No region.
+    pub(crate) const NONE: Self = Self {
+        guest: 0,
+        len: 0,
+        host: std::ptr::null_mut(),
+    };
+
+    /// The address here of `len` bytes that lie in this region.
+    #[inline(always)]
+    fn find(&self, address: u64, len: u64) -> Option<*mut u8> {
+        let offset = address.wrapping_sub(self.guest);
+        if offset < self.len && len <= self.len - offset {
+            // SAFETY: within the region.
+            return Some(unsafe { self.host.add(offset as usize) });
+        }
+        None
+    }
+}
+
 /// All regions of a guest, by address.
 #[derive(Clone, Debug, Default)]
 pub struct GuestMemory {
@@ -135,6 +167,30 @@ impl GuestMemory {
         }
         // SAFETY: within the region.
         Some(unsafe { region.host.add(offset as usize) })
+    }
+
+    /// [`Self::contiguous`] for one buffer after the other; `window` is of this table.
+    #[inline(always)]
+    pub(crate) fn piece(&self, window: &mut Window, address: u64, len: u32) -> Option<Piece> {
+        let host = match window.find(address, len.into()) {
+            Some(host) => host,
+            None => self.move_window(window, address, len)?,
+        };
+        Some(Piece {
+            host,
+            len: len as usize,
+        })
+    }
+
+    #[cold]
+    fn move_window(&self, window: &mut Window, address: u64, len: u32) -> Option<*mut u8> {
+        let (region, _) = self.find(address)?;
+        *window = Window {
+            guest: region.guest,
+            len: region.len,
+            host: region.host.as_ptr(),
+        };
+        window.find(address, len.into())
     }
 
     /// Appends the pieces of `len` bytes at `address` to `pieces`: one, unless the bytes cross from

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::error::{QueueError, SetupError};
-use crate::memory::GuestMemory;
-use crate::ring::{Access, Buffers, Chain, QueueSetup, QueueState, Ring, RingFeatures, Single};
+use crate::memory::{GuestMemory, Window};
+use crate::ring::{
+    Access, Ahead, Buffers, Chain, QueueSetup, QueueState, Ring, RingFeatures, Single,
+};
 
 /// Interrupts the driver of a queue: an eventfd, an MSI, a line.
 pub trait Interrupt: Send {
@@ -25,6 +27,7 @@ impl<F: Fn() + Send> Interrupt for F {
 pub(crate) struct Running {
     pub(crate) ring: Ring,
     pub(crate) memory: Arc<GuestMemory>,
+    window: Window,
     interrupt: Box<dyn Interrupt>,
 }
 
@@ -35,10 +38,17 @@ impl Running {
         self.ring.pop(&self.memory, out)
     }
 
-    /// The next chain, if it is one piece; see [`Ring::pop_single`].
-    #[inline(always)]
-    pub(crate) fn pop_single(&mut self, access: Access) -> Option<Single> {
-        self.ring.pop_single(&self.memory, access)
+    /// The next chains that are one piece each; see [`Ring::look_ahead`].
+    #[inline]
+    pub(crate) fn look_ahead<'a>(
+        &mut self,
+        access: Access,
+        most: usize,
+        ahead: &'a mut Ahead,
+    ) -> &'a mut [Single] {
+        let window = &mut self.window;
+        self.ring
+            .look_ahead(&self.memory, window, access, most, ahead)
     }
 
     /// Shows the driver what was given back and interrupts it if it wants that.
@@ -82,6 +92,7 @@ impl Queue {
         self.running = Some(Running {
             ring,
             memory,
+            window: Window::NONE,
             interrupt,
         });
         Ok(())

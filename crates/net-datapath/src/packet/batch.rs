@@ -133,6 +133,26 @@ impl<'a> PacketFill<'_, 'a> {
         self.push_with(|place| place.assign(segments, header))
     }
 
+    /// [`Self::push_segments`] for a frame in one piece. What a short one's headers say is found out
+    /// when somebody asks for [`ZeroCopyPacket::meta`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    pub fn push_segment(
+        &mut self,
+        frame: IoSegment<'a>,
+        header: VirtioNetHdr,
+    ) -> Result<&mut ZeroCopyPacket<'a>, PacketError> {
+        let place = self
+            .places
+            .get_mut(self.len)
+            .ok_or(PacketError::BatchFull)?;
+        place.assign_one(frame, header)?;
+        self.len += 1;
+        Ok(place)
+    }
+
     /// Forgets all packets behind the first `len`.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
@@ -163,6 +183,64 @@ impl fmt::Debug for PacketFill<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A packet whose headers are read late is the packet whose headers were read at once: what was
+    /// rewritten before somebody asked does not show, as it does not in the other.
+    #[test]
+    fn a_record_made_late_is_the_record_made_at_once() {
+        type Step = fn(&mut ZeroCopyPacket<'_>);
+        let steps: [Step; 7] = [
+            |_| {},
+            |packet| packet.head_mut().fill(0),
+            |packet| packet.set_dst_mac(net_wire::MacAddr([9; 6])),
+            |packet| {
+                packet.set_vnet(VirtioNetHdr {
+                    flags: 2,
+                    ..VirtioNetHdr::PLAIN
+                })
+            },
+            |packet| drop(packet.push_vlan(7)),
+            |packet| drop(packet.pull_head(4)),
+            |packet| drop(packet.decrement_ttl()),
+        ];
+        let header = VirtioNetHdr {
+            hdr_len: 42,
+            ..VirtioNetHdr::PLAIN
+        };
+        let mut batch = PacketBatch::with_capacity(1);
+        for payload in [0, 18, 86, 87, 1400] {
+            for (ipv6, udp) in [(false, false), (false, true), (true, false), (true, true)] {
+                let frame = crate::test_frames::Frame {
+                    ipv6,
+                    udp,
+                    payload: crate::test_frames::payload(payload),
+                    ..Default::default()
+                };
+                let bytes = frame.build(false);
+                for (first, second) in steps.iter().flat_map(|a| steps.map(|b| (a, b))) {
+                    let mut late = batch.fill();
+                    let late = late.push_segment(bytes[..].into(), header).unwrap();
+                    let mut once =
+                        ZeroCopyPacket::from_segments(&[bytes[..].into()], header).unwrap();
+                    for packet in [&mut *late, &mut once] {
+                        first(packet);
+                        second(packet);
+                    }
+                    let copy = late.clone();
+                    for packet in [&*late, &copy] {
+                        assert_eq!(packet.meta(), once.meta());
+                        assert_eq!(packet.vnet(), once.vnet());
+                        assert_eq!(packet.head(), once.head());
+                        assert_eq!(packet.len(), once.len());
+                    }
+                }
+            }
+        }
+        let mut fill = batch.fill();
+        let short = fill.push_segment((&[1u8; 13][..]).into(), header);
+        assert_eq!(short.err(), Some(PacketError::TooShort));
+        assert!(fill.is_empty());
+    }
 
     #[test]
     fn packets_are_as_if_made_one_by_one_and_stay_where_they_are() {

@@ -11,10 +11,10 @@ use crate::segment::copy_to_slice;
 impl ZeroCopyPacket<'_> {
     /// Whether the checksum of an IPv4 header is right; true for everything else.
     pub fn verify_ip_checksum(&self) -> bool {
-        if self.meta.l3 != L3::Ipv4 {
+        if self.meta().l3 != L3::Ipv4 {
             return true;
         }
-        let at = usize::from(self.meta.l3_offset);
+        let at = usize::from(self.meta().l3_offset);
         let header = self.head().get(at..).and_then(|ip| {
             let len = usize::from(*ip.first()? & 0x0f) * 4;
             ip.get(..len)
@@ -31,12 +31,12 @@ impl ZeroCopyPacket<'_> {
         if self.vnet().needs_csum() || self.vnet().data_valid() {
             return true;
         }
-        if !self.meta.is_ip() || self.meta.fragment != FragmentState::None {
+        if !self.meta().is_ip() || self.meta().fragment != FragmentState::None {
             return true;
         }
-        let at = usize::from(self.meta.l4_offset);
-        let len = self.meta.payload_end as usize - at;
-        let protocol = self.meta.l4_protocol;
+        let at = usize::from(self.meta().l4_offset);
+        let len = self.meta().payload_end as usize - at;
+        let protocol = self.meta().l4_protocol;
         let pseudo = match (protocol, self.ip_src(), self.ip_dst()) {
             (ip_proto::ICMP, Some(IpAddr::V4(_)), _) => Sum::ZERO,
             (ip_proto::TCP | ip_proto::UDP, Some(IpAddr::V4(src)), Some(IpAddr::V4(dst))) => {
@@ -49,14 +49,14 @@ impl ZeroCopyPacket<'_> {
             ) => pseudo_v6(src, dst, protocol, len),
             _ => return true,
         };
-        if self.meta.malformed {
+        if self.meta().malformed {
             return false;
         }
         // Over IPv4 a UDP checksum of 0 says "none" (RFC 768); over IPv6 it is not allowed
         // (RFC 8200, section 8.1).
         let no_checksum = [0, 0];
         if protocol == ip_proto::UDP && self.head().get(at + 6..at + 8) == Some(&no_checksum[..]) {
-            return self.meta.l3 == L3::Ipv4;
+            return self.meta().l3 == L3::Ipv4;
         }
         (pseudo + self.sum_range(at, len)).is_valid()
     }

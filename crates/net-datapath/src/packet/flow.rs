@@ -76,13 +76,13 @@ impl ZeroCopyPacket<'_> {
     /// [`PacketMeta::flow_hash`] of this packet.
     #[inline]
     pub fn flow_hash(&self, seed: u64) -> u64 {
-        self.meta.flow_hash(self.head(), seed)
+        self.meta().flow_hash(self.head(), seed)
     }
 
     /// [`PacketMeta::flow_hash_symmetric`] of this packet.
     #[inline]
     pub fn flow_hash_symmetric(&self, seed: u64) -> u64 {
-        self.meta.flow_hash_symmetric(self.head(), seed)
+        self.meta().flow_hash_symmetric(self.head(), seed)
     }
 }
 

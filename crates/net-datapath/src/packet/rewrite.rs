@@ -27,8 +27,8 @@ impl ZeroCopyPacket<'_> {
     /// less was left (RFC 1812, section 5.3.1; RFC 8200, section 3).
     #[inline]
     pub fn decrement_ttl(&mut self) -> Option<u8> {
-        let at = usize::from(self.meta.l3_offset);
-        match self.meta.l3 {
+        let at = usize::from(self.meta().l3_offset);
+        match self.meta().l3 {
             L3::Ipv4 => {
                 let [ttl, protocol, high, low] = self.array(at + 8);
                 let left = ttl.checked_sub(1).filter(|left| *left > 0)?;
@@ -80,7 +80,7 @@ impl ZeroCopyPacket<'_> {
     pub fn pull_head(&mut self, n: usize) -> Option<()> {
         let offload = self.vnet().pulled(n)?;
         self.parse_behind(n)?;
-        self.meta.offload = offload;
+        self.record.set_offload(offload);
         Some(())
     }
 
@@ -88,7 +88,7 @@ impl ZeroCopyPacket<'_> {
     /// less than an Ethernet header.
     pub(super) fn parse_behind(&mut self, n: usize) -> Option<()> {
         let len = self.len().checked_sub(n).filter(|len| *len >= HEADER_LEN)?;
-        let offload = self.meta.offload;
+        let offload = *self.vnet();
         let head = usize::from(self.head_len);
         let kept = head.saturating_sub(n);
         let start = usize::from(self.start) + n.min(head);
@@ -99,7 +99,7 @@ impl ZeroCopyPacket<'_> {
             && head_len(&meta, front, len) <= kept
         {
             meta.offload = offload;
-            self.meta = meta;
+            self.record.set(meta);
             self.start = start as u8;
             self.head_len = kept as u8;
             self.len = len as u32;
@@ -120,7 +120,7 @@ impl ZeroCopyPacket<'_> {
         let head = head_len(&meta, front, len).max(kept);
         self.pieces = self.rest_range(skip + head - kept, len - head);
         self.room = room;
-        self.meta = meta;
+        self.record.set(meta);
         self.start = HEADROOM as u8;
         self.head_len = head as u8;
         self.len = len as u32;
@@ -145,7 +145,7 @@ impl ZeroCopyPacket<'_> {
     /// where there is none.
     #[inline]
     pub fn pop_vlan(&mut self) -> Option<u16> {
-        let tag = self.meta.vlan()?;
+        let tag = self.meta().vlan()?;
         let before: [u8; 16] = self.array(0);
         let [addresses @ .., _, _, _, _] = before;
         self.put(VLAN_TAG_LEN, addresses);
@@ -163,7 +163,8 @@ impl ZeroCopyPacket<'_> {
         if self.len() + n > MAX_FRAME_LEN {
             return None;
         }
-        self.meta.offload = self.vnet().pushed(n)?;
+        let pushed = self.vnet().pushed(n)?;
+        self.record.set_offload(pushed);
         self.start = start as u8;
         self.head_len += n as u8;
         self.len += n as u32;

@@ -60,9 +60,8 @@ impl<'a> SegmentList<'a> {
     /// Puts a segment, empty or not, in the place of the first.
     #[inline]
     pub(crate) fn set_first(&mut self, segment: IoSegment<'a>) {
-        if let Some(slot) = self.segments[..self.len].first_mut() {
-            slot.write(segment);
-        }
+        self.segments[0].write(segment);
+        self.len = self.len.max(1);
     }
 
     /// Forgets all segments behind the first `len`.

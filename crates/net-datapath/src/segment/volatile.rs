@@ -23,25 +23,58 @@ pub(super) unsafe fn read(src: *const u8, out: &mut [u8]) {
         all(target_arch = "x86_64", target_feature = "sse2"),
         all(target_arch = "aarch64", target_feature = "neon")
     ))]
-    {
-        while let Some(word) = out.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
-            // SAFETY: as many bytes are left as the word has; `src` is readable.
-            let value: Wide = unsafe { words::load16(src.add(at)) };
-            // SAFETY: any bytes are a value of either type, of the same size.
-            *word = unsafe { core::mem::transmute::<Wide, [u8; 16]>(value) };
+    let out = {
+        let (lines, rest) = out.as_chunks_mut::<64>();
+        for line in lines {
+            for word in line.as_chunks_mut().0 {
+                // SAFETY: as many bytes are left as the word has; `src` is readable.
+                *word = unsafe { read16(src.add(at)) };
+                at += 16;
+            }
+        }
+        let (wide, rest) = rest.as_chunks_mut();
+        for word in wide {
+            // SAFETY: as above.
+            *word = unsafe { read16(src.add(at)) };
             at += 16;
         }
-        while let Some(word) = out.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+        // Most frames of 64 bytes, and nothing for the three loops below.
+        if rest.is_empty() {
+            return;
+        }
+        let (long, rest) = rest.as_chunks_mut();
+        for word in long {
+            // SAFETY: as above.
+            *word = unsafe { words::load8(src.add(at)) }.to_ne_bytes();
+            at += 8;
+        }
+        let (short, rest) = rest.as_chunks_mut();
+        for word in short {
             // SAFETY: as above.
             *word = unsafe { words::load4(src.add(at)) }.to_ne_bytes();
             at += 4;
         }
-    }
-    for byte in out.get_mut(at..).unwrap_or_default() {
+        rest
+    };
+    for byte in out {
         // SAFETY: within the bytes the caller vouches for.
         *byte = unsafe { src.add(at).read_volatile() };
         at += 1;
     }
+}
+
+/// 16 bytes at once.
+///
+/// # Safety
+/// 16 bytes at `src` are readable.
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon")
+))]
+#[inline(always)]
+unsafe fn read16(src: *const u8) -> [u8; 16] {
+    // SAFETY: readable by contract; any bytes are a value of either type, of the same size.
+    unsafe { core::mem::transmute::<Wide, [u8; 16]>(words::load16(src)) }
 }
 
 /// Writes `bytes` to `dst`.
@@ -55,21 +88,30 @@ pub(super) unsafe fn write(dst: *mut u8, bytes: &[u8]) {
         all(target_arch = "x86_64", target_feature = "sse2"),
         all(target_arch = "aarch64", target_feature = "neon")
     ))]
-    {
-        while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+    let bytes = {
+        let (wide, rest) = bytes.as_chunks::<16>();
+        for word in wide {
             // SAFETY: any bytes are a value of either type, of the same size.
             let value = unsafe { core::mem::transmute::<[u8; 16], Wide>(*word) };
             // SAFETY: as many bytes are left as the word has; `dst` is writable.
             unsafe { words::store16(dst.add(at), value) };
             at += 16;
         }
-        while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let (long, rest) = rest.as_chunks();
+        for word in long {
+            // SAFETY: as above.
+            unsafe { words::store8(dst.add(at), u64::from_ne_bytes(*word)) };
+            at += 8;
+        }
+        let (short, rest) = rest.as_chunks();
+        for word in short {
             // SAFETY: as above.
             unsafe { words::store4(dst.add(at), u32::from_ne_bytes(*word)) };
             at += 4;
         }
-    }
-    for byte in bytes.get(at..).unwrap_or_default() {
+        rest
+    };
+    for byte in bytes {
         // SAFETY: within the bytes the caller vouches for.
         unsafe { dst.add(at).write_volatile(*byte) };
         at += 1;
@@ -85,10 +127,11 @@ mod words {
     use super::Wide;
     use core::arch::asm;
 
-    /// The four moves, in the words of one architecture: its class of vector registers, then the
+    /// The six moves, in the words of one architecture: its class of vector registers, then the
     /// instruction of each, with `v` for the value and `p` for the address.
     macro_rules! moves {
-        ($vector:ident: $load16:literal, $load4:literal, $store16:literal, $store4:literal) => {
+        ($vector:ident: $load16:literal, $load8:literal, $load4:literal,
+            $store16:literal, $store8:literal, $store4:literal) => {
             /// # Safety
             /// 16 bytes at `src` are readable.
             #[inline(always)]
@@ -97,6 +140,19 @@ mod words {
                 // SAFETY: reads what the caller vouches for, and nothing else changes.
                 unsafe {
                     asm!($load16, v = out($vector) value, p = in(reg) src,
+                        options(nostack, preserves_flags, readonly));
+                }
+                value
+            }
+
+            /// # Safety
+            /// 8 bytes at `src` are readable.
+            #[inline(always)]
+            pub(super) unsafe fn load8(src: *const u8) -> u64 {
+                let value;
+                // SAFETY: as in `load16`.
+                unsafe {
+                    asm!($load8, v = out(reg) value, p = in(reg) src,
                         options(nostack, preserves_flags, readonly));
                 }
                 value
@@ -127,6 +183,17 @@ mod words {
             }
 
             /// # Safety
+            /// 8 bytes at `dst` are writable.
+            #[inline(always)]
+            pub(super) unsafe fn store8(dst: *mut u8, value: u64) {
+                // SAFETY: as in `store16`.
+                unsafe {
+                    asm!($store8, v = in(reg) value, p = in(reg) dst,
+                        options(nostack, preserves_flags));
+                }
+            }
+
+            /// # Safety
             /// 4 bytes at `dst` are writable.
             #[inline(always)]
             pub(super) unsafe fn store4(dst: *mut u8, value: u32) {
@@ -141,11 +208,11 @@ mod words {
 
     #[cfg(target_arch = "x86_64")]
     moves!(xmm_reg:
-        "movdqu {v}, xmmword ptr [{p}]", "mov {v:e}, dword ptr [{p}]",
-        "movdqu xmmword ptr [{p}], {v}", "mov dword ptr [{p}], {v:e}");
+        "movdqu {v}, xmmword ptr [{p}]", "mov {v}, qword ptr [{p}]", "mov {v:e}, dword ptr [{p}]",
+        "movdqu xmmword ptr [{p}], {v}", "mov qword ptr [{p}], {v}", "mov dword ptr [{p}], {v:e}");
 
     #[cfg(target_arch = "aarch64")]
     moves!(vreg:
-        "ldr {v:q}, [{p}]", "ldr {v:w}, [{p}]",
-        "str {v:q}, [{p}]", "str {v:w}, [{p}]");
+        "ldr {v:q}, [{p}]", "ldr {v:x}, [{p}]", "ldr {v:w}, [{p}]",
+        "str {v:q}, [{p}]", "str {v:x}, [{p}]", "str {v:w}, [{p}]");
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Access, Buffers, MAX_INDIRECT};
 use crate::error::QueueError;
-use crate::memory::{GuestMemory, Piece};
+use crate::memory::{GuestMemory, Piece, Window};
 
 /// Length in bytes, in tables and in packed rings.
 pub(super) const LEN: u64 = 16;
@@ -41,21 +41,32 @@ impl Descriptor {
     /// Reads the descriptor at `at`.
     ///
     /// # Safety
+    /// 16 bytes at `at` are mapped; `at` is a multiple of 8.
+    #[inline(always)]
+    pub(super) unsafe fn read_aligned(at: *const u8) -> Self {
+        debug_assert!(at.addr().is_multiple_of(8));
+        // SAFETY: mapped and aligned by contract; the guest may write them, as atomics allow.
+        let (address, rest) = unsafe {
+            (
+                AtomicU64::from_ptr(at.cast_mut().cast()),
+                AtomicU64::from_ptr(at.add(8).cast_mut().cast()),
+            )
+        };
+        Self::from_words(
+            u64::from_le(address.load(Ordering::Relaxed)),
+            u64::from_le(rest.load(Ordering::Relaxed)),
+        )
+    }
+
+    /// Reads the descriptor at `at`, of any alignment.
+    ///
+    /// # Safety
     /// 16 bytes at `at` are mapped.
     #[inline]
     pub(super) unsafe fn read(at: *const u8) -> Self {
         if at.addr().is_multiple_of(8) {
-            // SAFETY: mapped by contract, aligned; the guest may write them, as atomics allow.
-            let (address, rest) = unsafe {
-                (
-                    AtomicU64::from_ptr(at.cast_mut().cast()),
-                    AtomicU64::from_ptr(at.add(8).cast_mut().cast()),
-                )
-            };
-            return Self::from_words(
-                u64::from_le(address.load(Ordering::Relaxed)),
-                u64::from_le(rest.load(Ordering::Relaxed)),
-            );
+            // SAFETY: mapped by contract, and aligned.
+            return unsafe { Self::read_aligned(at) };
         }
         // Nothing says that an indirect table is aligned.
         let mut bytes = [0; LEN as usize];
@@ -71,7 +82,13 @@ impl Descriptor {
 
     /// The buffer, where it is all of a chain and lies in one region.
     #[inline(always)]
-    pub(super) fn single(&self, flags: u16, access: Access, memory: &GuestMemory) -> Option<Piece> {
+    pub(super) fn single(
+        &self,
+        flags: u16,
+        access: Access,
+        memory: &GuestMemory,
+        window: &mut Window,
+    ) -> Option<Piece> {
         let wanted = match access {
             Access::Write => WRITE,
             Access::Read | Access::ReadThenWrite => 0,
@@ -79,11 +96,7 @@ impl Descriptor {
         if flags & (NEXT | WRITE | INDIRECT) != wanted || self.len == 0 {
             return None;
         }
-        let host = memory.contiguous(self.address, self.len.into())?;
-        Some(Piece {
-            host: host.as_ptr(),
-            len: self.len as usize,
-        })
+        memory.piece(window, self.address, self.len)
     }
 
     /// Appends the pieces of the buffer.

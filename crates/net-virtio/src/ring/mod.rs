@@ -12,7 +12,7 @@ mod packed;
 mod split;
 
 use crate::error::{QueueError, SetupError};
-use crate::memory::{GuestMemory, Piece};
+use crate::memory::{GuestMemory, Piece, Window};
 
 pub(crate) use packed::PackedRing;
 pub(crate) use split::SplitRing;
@@ -122,11 +122,34 @@ impl Chain {
     }
 }
 
-/// A chain that is one piece.
+/// A chain that is one piece, and so one descriptor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Single {
-    pub(crate) chain: Chain,
     pub(crate) piece: Piece,
+    id: u16,
+    /// Bytes written into it.
+    pub(crate) written: u32,
+}
+
+/// Room for the chains of one piece each that [`Ring::look_ahead`] finds, a batch of them.
+#[derive(Debug)]
+pub(crate) struct Ahead(Box<[Single; Ahead::LEN]>);
+
+impl Ahead {
+    /// As many as packets are in a batch.
+    pub(crate) const LEN: usize = net_datapath::packet::PacketBatch::LEN;
+
+    pub(crate) fn new() -> Self {
+        let none = Single {
+            piece: Piece {
+                host: std::ptr::null_mut(),
+                len: 0,
+            },
+            id: 0,
+            written: 0,
+        };
+        Self(Box::new([none; Self::LEN]))
+    }
 }
 
 /// A place in the ring to go back to.
@@ -181,13 +204,34 @@ impl Ring {
         either!(self, ring => ring.pop(memory, out))
     }
 
-    /// [`Self::pop`] for what nearly all chains of frames are: one descriptor, in one region, with the
-    /// right direction. `None`, and nothing has happened, for any other chain, for none, and where
-    /// the driver has broken the ring: [`Self::pop`] then looks for itself and trusts nothing that
-    /// was read here.
-    #[inline(always)]
-    pub(crate) fn pop_single(&mut self, memory: &GuestMemory, access: Access) -> Option<Single> {
-        either!(self, ring => ring.pop_single(memory, access))
+    /// Looks at the next chains, `most` of them and a batch at most, as long as they are what nearly
+    /// all chains of frames are: one descriptor, in one region, with the right direction. They stay
+    /// in the ring until they are [taken](Self::take); the first byte of each is on its way into the
+    /// cache.
+    ///
+    /// They end before any other chain, before none, and where the driver has broken the ring:
+    /// [`Self::pop`] then looks for itself and trusts nothing that was read here.
+    #[inline]
+    pub(crate) fn look_ahead<'a>(
+        &mut self,
+        memory: &GuestMemory,
+        window: &mut Window,
+        access: Access,
+        most: usize,
+        ahead: &'a mut Ahead,
+    ) -> &'a mut [Single] {
+        let most = most.min(Ahead::LEN);
+        let places = &mut ahead.0[..most];
+        let found = either!(self, ring => ring.look_ahead(memory, window, access, places));
+        ahead.0.get_mut(..found).unwrap_or_default()
+    }
+
+    /// Takes the first `count` chains that [`Self::look_ahead`] has found at its last call, behind
+    /// which nothing was taken.
+    #[inline]
+    pub(crate) fn take(&mut self, count: usize) {
+        // At most a batch.
+        either!(self, ring => ring.take(count as u16))
     }
 
     /// Where [`Self::pop`] stands.
@@ -206,7 +250,13 @@ impl Ring {
     /// and does at the latest after [`Self::publish`].
     #[inline]
     pub(crate) fn push(&mut self, chain: &Chain, written: u32) {
-        either!(self, ring => ring.push(chain, written))
+        either!(self, ring => ring.push(chain.id, chain.slots, written))
+    }
+
+    /// [`Self::push`] for chains that were looked at ahead and taken.
+    #[inline]
+    pub(crate) fn push_singles(&mut self, singles: &[Single]) {
+        either!(self, ring => ring.push_singles(singles));
     }
 
     /// Shows the driver what was given back; whether it wants to be interrupted for it.

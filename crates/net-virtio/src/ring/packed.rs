@@ -6,12 +6,14 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
+use net_datapath::prefetch::prefetch_read;
+
 use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table, WRITE};
 use super::{
     Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, Single, part, passes,
 };
 use crate::error::{QueueError, SetupError};
-use crate::memory::GuestMemory;
+use crate::memory::{GuestMemory, Window};
 
 const AVAILABLE: u16 = 1 << 7;
 const USED: u16 = 1 << 15;
@@ -193,18 +195,44 @@ impl PackedRing {
         }))
     }
 
-    #[inline(always)]
-    pub(super) fn pop_single(&mut self, memory: &GuestMemory, access: Access) -> Option<Single> {
-        let descriptor = self.look(self.available)?;
-        let piece = descriptor.single(descriptor.fourth, access, memory)?;
-        self.available.advance(1, self.size);
-        let chain = Chain {
-            id: descriptor.third,
-            slots: 1,
-            first: 0,
-            end: 0,
-        };
-        Some(Single { chain, piece })
+    /// Fills `out` from the front with the next chains; how many there were.
+    // A function of its own: its loop has registers enough where it is not part of another.
+    #[inline(never)]
+    pub(super) fn look_ahead(
+        &mut self,
+        memory: &GuestMemory,
+        window: &mut Window,
+        access: Access,
+        out: &mut [Single],
+    ) -> usize {
+        let mut at = self.available;
+        let mut view = *window;
+        let mut found = 0;
+        // Once around at most, whatever the driver makes of its flags meanwhile.
+        for place in out.iter_mut().take(self.size.into()) {
+            let Some(descriptor) = self.look(at) else {
+                break;
+            };
+            let Some(piece) = descriptor.single(descriptor.fourth, access, memory, &mut view)
+            else {
+                break;
+            };
+            prefetch_read(piece.host);
+            *place = Single {
+                piece,
+                id: descriptor.third,
+                written: 0,
+            };
+            at.advance(1, self.size);
+            found += 1;
+        }
+        *window = view;
+        found
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self, count: u16) {
+        self.available.advance(count, self.size);
     }
 
     #[inline]
@@ -221,7 +249,7 @@ impl PackedRing {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, chain: &Chain, written: u32) {
+    pub(super) fn push(&mut self, id: u16, slots: u16, written: u32) {
         let mut flags = match self.used.wrap {
             true => AVAILABLE | USED,
             false => 0,
@@ -229,12 +257,19 @@ impl PackedRing {
         if written > 0 {
             flags |= WRITE;
         }
-        let word = u64::from(written) | u64::from(chain.id) << 32 | u64::from(flags) << 48;
+        let word = u64::from(written) | u64::from(id) << 32 | u64::from(flags) << 48;
         // Release: the buffers are written before the word that gives them back.
         self.word(self.used.slot)
             .store(word.to_le(), Ordering::Release);
-        self.used.advance(chain.slots, self.size);
-        self.pushed = self.pushed.saturating_add(chain.slots);
+        self.used.advance(slots, self.size);
+        self.pushed = self.pushed.saturating_add(slots);
+    }
+
+    #[inline]
+    pub(super) fn push_singles(&mut self, singles: &[Single]) {
+        for single in singles {
+            self.push(single.id, 1, single.written);
+        }
     }
 
     #[inline]

@@ -3,12 +3,14 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 
+use net_datapath::prefetch::prefetch_read;
+
 use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table};
 use super::{
     Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, Single, part, passes,
 };
 use crate::error::{QueueError, SetupError};
-use crate::memory::GuestMemory;
+use crate::memory::{GuestMemory, Window};
 
 /// In the available ring's flags: the driver wants no interrupt.
 const NO_INTERRUPT: u16 = 1;
@@ -121,23 +123,52 @@ impl SplitRing {
         }))
     }
 
-    #[inline(always)]
-    pub(super) fn pop_single(&mut self, memory: &GuestMemory, access: Access) -> Option<Single> {
-        if self.next_available == self.seen_available && !self.look().ok()? {
-            return None;
+    /// Fills `out` from the front with the next chains; how many there were.
+    // A function of its own: its loop has registers enough where it is not part of another.
+    #[inline(never)]
+    pub(super) fn look_ahead(
+        &mut self,
+        memory: &GuestMemory,
+        window: &mut Window,
+        access: Access,
+        out: &mut [Single],
+    ) -> usize {
+        let first = self.next_available;
+        if usize::from(self.seen_available.wrapping_sub(first)) < out.len() && self.look().is_err()
+        {
+            return 0;
         }
-        let at = RING_HEADER + 2 * self.slot(self.next_available);
-        let head = u16::from_le(self.available_u16(at).load(Ordering::Relaxed));
-        let descriptor = self.descriptor(head).ok()?;
-        let piece = descriptor.single(descriptor.third, access, memory)?;
-        self.next_available = self.next_available.wrapping_add(1);
-        let chain = Chain {
-            id: head,
-            slots: 1,
-            first: 0,
-            end: 0,
-        };
-        Some(Single { chain, piece })
+        let ready = self.seen_available.wrapping_sub(first);
+        let mut view = *window;
+        let mut found = 0;
+        // At most as many as the ring is long, by `look`.
+        let ready = usize::from(ready).min(out.len());
+        let (first, mask) = (usize::from(first), usize::from(self.size - 1));
+        for place in out.get_mut(..ready).unwrap_or_default() {
+            // Indices wrap at a multiple of the ring's length.
+            let at = RING_HEADER + 2 * ((first + found) & mask);
+            let id = u16::from_le(self.available_u16(at).load(Ordering::Relaxed));
+            let Ok(descriptor) = self.descriptor(id) else {
+                break;
+            };
+            let Some(piece) = descriptor.single(descriptor.third, access, memory, &mut view) else {
+                break;
+            };
+            prefetch_read(piece.host);
+            *place = Single {
+                piece,
+                id,
+                written: 0,
+            };
+            found += 1;
+        }
+        *window = view;
+        found
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self, count: u16) {
+        self.next_available = self.next_available.wrapping_add(count);
     }
 
     /// Reads the driver's index; whether it is ahead of ours.
@@ -166,8 +197,8 @@ impl SplitRing {
             });
         }
         let offset = usize::from(index) * LEN as usize;
-        // SAFETY: within the table, which `new` has found mapped.
-        Ok(unsafe { Descriptor::read(self.descriptors.as_ptr().add(offset)) })
+        // SAFETY: within the table, which `new` has found mapped and aligned.
+        Ok(unsafe { Descriptor::read_aligned(self.descriptors.as_ptr().add(offset)) })
     }
 
     #[inline]
@@ -216,15 +247,30 @@ impl SplitRing {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, chain: &Chain, written: u32) {
-        let at = RING_HEADER + USED_ENTRY * self.slot(self.next_used);
+    pub(super) fn push(&mut self, id: u16, _slots: u16, written: u32) {
+        self.put_used(self.next_used, id, written);
+        self.next_used = self.next_used.wrapping_add(1);
+    }
+
+    #[inline]
+    pub(super) fn push_singles(&mut self, singles: &[Single]) {
+        for (n, single) in (0u16..).zip(singles) {
+            self.put_used(self.next_used.wrapping_add(n), single.id, single.written);
+        }
+        // At most a batch.
+        self.next_used = self.next_used.wrapping_add(singles.len() as u16);
+    }
+
+    /// Writes the used entry of number `index`.
+    #[inline(always)]
+    fn put_used(&self, index: u16, id: u16, written: u32) {
+        let at = RING_HEADER + USED_ENTRY * self.slot(index);
         let field = |at: usize| {
             // SAFETY: `new` has checked range and alignment, and entries are multiples of 4.
             unsafe { AtomicU32::from_ptr(self.used.as_ptr().add(at).cast()) }
         };
-        field(at).store(u32::from(chain.id).to_le(), Ordering::Relaxed);
+        field(at).store(u32::from(id).to_le(), Ordering::Relaxed);
         field(at + 4).store(written.to_le(), Ordering::Relaxed);
-        self.next_used = self.next_used.wrapping_add(1);
     }
 
     #[inline]
