@@ -1,5 +1,6 @@
 //! Pools of 4,096 buffers of 2 KiB: allocate and free, on one thread, on two, and across.
 
+use std::cell::Cell;
 use std::hint::{black_box, spin_loop};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use net_benches::harness::{Options, Unit, alone, contender, table, together};
 
 const BUFFERS: usize = 4096;
 const CACHE: usize = 64;
+const PAIRS: u64 = 1 << 20;
 
 fn ours() -> PacketPool {
     PacketPool::new(PoolConfig {
@@ -35,7 +37,6 @@ fn queue() -> ArrayQueue<u32> {
 }
 
 pub(crate) fn all(options: &Options) {
-    const PAIRS: u64 = 1 << 20;
     let (pool, arcbox, queue) = (ours(), theirs(), queue());
 
     let with_cache = || {
@@ -78,12 +79,24 @@ pub(crate) fn all(options: &Options) {
         }
     };
 
+    // What is left without a pool: a place of one handle, emptied and filled, and the handle's way
+    // through memory that `black_box` makes it take.
+    let kept_handles = || {
+        let place = Cell::new(Some([1u64, 2, 3]));
+        for _ in 0..PAIRS {
+            if let Some(handle) = place.take() {
+                place.set(Some(black_box(handle)));
+            }
+        }
+    };
+
     let contenders = vec![
         contender("net-datapath, cache", || alone(with_cache)),
         contender("net-datapath, entered cache", || alone(entered)),
         contender("net-datapath, shared list", || alone(shared)),
         contender("arcbox-datapath", || alone(arcbox_pairs)),
         contender("crossbeam ArrayQueue", || alone(queue_pairs)),
+        contender("no pool: 32 bytes kept in turn", || alone(kept_handles)),
     ];
     let title = "pool, allocate and free, one thread";
     table(title, Unit::Nanoseconds, PAIRS, options.rounds, contenders);
@@ -142,18 +155,8 @@ pub(crate) fn all(options: &Options) {
                 },
             )
         }),
-        contender("the ring alone, u32", || {
-            let (tx, rx) = LockFreeRing::with_capacity(1024);
-            across(
-                PAIRS,
-                tx,
-                rx,
-                || Some(1u32),
-                |index| {
-                    black_box(index);
-                },
-            )
-        }),
+        contender("the ring alone, 4 bytes", || only_the_ring(1u32)),
+        contender("the ring alone, 32 bytes", || only_the_ring([1u64; 4])),
     ];
     let title = "pool, one thread allocates, the other frees (with the ring between them)";
     table(title, Unit::Nanoseconds, PAIRS, options.rounds, contenders);
@@ -229,6 +232,15 @@ fn across<T: Send>(
             }
         },
     )
+}
+
+/// What the ring costs for items of this size.
+fn only_the_ring<T: Copy + Send + Sync>(item: T) -> Duration {
+    let (tx, rx) = LockFreeRing::with_capacity(1024);
+    let take = move || Some(black_box(item));
+    across(PAIRS, tx, rx, take, |item| {
+        black_box(item);
+    })
 }
 
 /// The same in batches.
