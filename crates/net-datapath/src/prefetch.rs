@@ -50,11 +50,17 @@ pub fn prefetch_read<T>(address: *const T) {
 /// The line at `address` will be written soon: fetch it as ours at once.
 #[inline(always)]
 pub fn prefetch_write<T>(address: *mut T) {
+    // `_mm_prefetch` with `_MM_HINT_ET0` fetches for reading unless the compiler may assume `prfchw`.
+    // Every AMD processor with 64 bits has the instruction, Intel's have it from Broadwell on and
+    // take it for a NOP before that.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        // SAFETY: a hint; it does not access memory as the program sees it, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(address.cast_const().cast()) };
+    // SAFETY: a hint; it does not access memory as the program sees it, whatever the address.
+    unsafe {
+        core::arch::asm!(
+            "prefetchw [{address}]",
+            address = in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
     }
     #[cfg(all(target_arch = "aarch64", not(miri)))]
     // SAFETY: as above.
