@@ -86,10 +86,6 @@ impl<H: Host> Host for std::sync::Arc<std::sync::Mutex<H>> {
     fn ready(&mut self) {
         lock(self).ready();
     }
-
-    fn stop(&mut self) {
-        lock(self).stop();
-    }
 }
 
 /// What is behind the lock is lists of what is open: a panic leaves nothing half made in them.
@@ -118,7 +114,4 @@ pub(crate) trait Host: Send {
 
     /// Everything that was asked for at the start is there.
     fn ready(&mut self);
-
-    /// The network is to end.
-    fn stop(&mut self);
 }

@@ -1,13 +1,14 @@
 //! Two processes for one network.
 //!
 //! The *keeper* is the process that was started. It opens, binds, makes and unmakes whatever needs a
-//! path or a privilege, and never sees a byte that a guest has sent. The *server*, started by it,
-//! carries the packets and answers the control socket, and can do nothing else any more.
+//! path or a privilege, answers the control socket, and never sees a byte that a guest has sent. The
+//! *server*, started by it, carries the packets, and can do nothing else any more.
 //!
 //! | module | its job |
 //! |---|---|
 //! | `process` | the keeper: starts the server, does what it asks for, ends it |
 //! | `serving` | the server's beginning and end, inside its process |
+//! | `relay`, `permits` | the control socket, and what the server may ask for because a user did |
 //! | `wire`, `remote` | what the two say to each other |
 //! | `confine` | how the server closes the doors behind itself |
 //! | `attempts` | whether they are closed, tried |
@@ -20,7 +21,11 @@ mod confine;
 #[cfg(not(target_os = "linux"))]
 mod in_process;
 #[cfg(target_os = "linux")]
+mod permits;
+#[cfg(target_os = "linux")]
 mod process;
+#[cfg(target_os = "linux")]
+mod relay;
 #[cfg(target_os = "linux")]
 mod remote;
 #[cfg(target_os = "linux")]

@@ -1,14 +1,18 @@
 //! The keeper: the process that was started.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use net_manager::control::ControlServer;
 use net_manager::kernel::{KernelNetwork, KernelOps, ServedTaps, StateDir};
 use net_manager::{Choice, Engine, ManagerError, NetworkConfig, NetworkMode, Protocol};
 
+use super::permits::Permits;
+use super::relay::Relay;
 use super::wire::{self, Answer, Gift, News, Setup, Wish};
 use crate::child::Signals;
 use crate::file::File;
@@ -41,6 +45,8 @@ pub(crate) struct Running {
     /// Its end is the server's end.
     news: OwnedFd,
     wishes: Option<JoinHandle<()>>,
+    control: Option<ControlServer>,
+    permits: Arc<Mutex<Permits>>,
     events: mpsc::Receiver<Event>,
     /// The resolvers that the server knows of; `None` where it was given some.
     resolvers: Option<Vec<std::net::SocketAddr>>,
@@ -51,7 +57,7 @@ pub(crate) struct Running {
 }
 
 /// What the keeper waits for.
-enum Event {
+pub(super) enum Event {
     /// A signal to end.
     Signal,
     /// The control socket was told to end the network.
@@ -140,9 +146,14 @@ impl Keeper {
             let copy = uplink.fd().try_clone().map_err(UsageError::new)?;
             gifts.push((Gift::Uplink(uplink.mtu()), copy));
         }
-        if let Some(control) = self.state.bind()? {
-            gifts.push((Gift::Control, control.into()));
+        let mut control = None;
+        if let Some(listener) = self.state.bind()? {
+            let (ours, theirs) = UnixStream::pair().map_err(UsageError::new)?;
+            gifts.push((Gift::Control, theirs.into()));
+            control = Some((listener, ours));
         }
+        let config = self.options.config(&self.name)?;
+        let permits = Permits::new(places, &config.publish, config.subnet);
         let setup = Setup {
             settings: File::of(&settings),
             name: self.name.clone(),
@@ -170,6 +181,8 @@ impl Keeper {
             server,
             news,
             wishes: None,
+            control: None,
+            permits: Arc::new(Mutex::new(permits)),
             events,
             resolvers,
             signals: Some(self.signals),
@@ -187,7 +200,7 @@ impl Keeper {
             .map_err(failed("tell the server what to serve"));
         drop((told, gifts));
         match begun.and_then(|()| running.until_ready(&asked)) {
-            Ok(()) => running.answer_from_now_on(asked),
+            Ok(()) => running.answer_from_now_on(asked, control),
             Err(err) => {
                 drop(asked);
                 running.end();
@@ -208,41 +221,64 @@ impl Running {
                 }
                 Some((Wish::Failed { why }, _)) => return Err(UsageError::new(why)),
                 Some((wish, _)) => {
-                    grant(&self.host, wish, Phase::Start, asked).map_err(UsageError::new)?;
+                    grant(&self.host, &self.permits, wish, asked).map_err(UsageError::new)?;
                 }
             }
         }
     }
 
-    /// Leaves the server's wishes to a thread.
-    fn answer_from_now_on(mut self, asked: OwnedFd) -> Result<Self, UsageError> {
+    /// Leaves the server's wishes to a thread, and those of users to another.
+    fn answer_from_now_on(
+        mut self,
+        asked: OwnedFd,
+        control: Option<(UnixListener, UnixStream)>,
+    ) -> Result<Self, UsageError> {
+        let permits = Arc::clone(&self.permits);
+        // What was to be had at the start and was not needed is not to be had later.
+        lock(&permits).clear();
         let host = Arc::clone(&self.host);
         let events = self.sender.clone();
         let answering = move || {
             // Nobody may be waiting for the event any more.
             while let Ok(Some((wish, _))) = wire::receive(&asked) {
-                let stop = matches!(wish, Wish::Stop);
-                if let Err(err) = grant(&host, wish, Phase::Running, &asked) {
+                if let Err(err) = grant(&host, &permits, wish, &asked) {
                     log::debug!("the server: {err}");
                     break;
-                }
-                if stop {
-                    let _ = events.send(Event::Stop);
                 }
             }
             let _ = events.send(Event::ServerGone);
         };
         let thread = std::thread::Builder::new().name("wishes".to_owned());
         match thread.spawn(answering) {
-            Ok(thread) => {
-                self.wishes = Some(thread);
+            Ok(thread) => self.wishes = Some(thread),
+            Err(err) => {
+                self.end();
+                return Err(UsageError::new(format!("cannot start a thread: {err}")));
+            }
+        }
+        match control
+            .map(|control| self.answer_users(control))
+            .transpose()
+        {
+            Ok(control) => {
+                self.control = control;
                 Ok(self)
             }
             Err(err) => {
                 self.end();
-                Err(UsageError::new(format!("cannot start a thread: {err}")))
+                Err(err)
             }
         }
+    }
+
+    /// Answers at the control socket.
+    fn answer_users(
+        &self,
+        (listener, server): (UnixListener, UnixStream),
+    ) -> Result<ControlServer, UsageError> {
+        let relay = Relay::new(server, Arc::clone(&self.permits), self.sender.clone())?;
+        ControlServer::start(listener, relay)
+            .map_err(|err| UsageError::new(format!("cannot answer at the control socket: {err}")))
     }
 
     /// The signals, for a child to get them.
@@ -299,12 +335,15 @@ impl Running {
             mut server,
             news,
             wishes,
+            control,
             host,
             mut state,
             ..
         } = self;
         drop(news);
         let status = wait_for(&mut server);
+        // Behind it, so that nobody who is being answered by it holds this up.
+        drop(control);
         if let Some(thread) = wishes
             && thread.join().is_err()
         {
@@ -390,27 +429,23 @@ fn wait_for(server: &mut Child) -> String {
     }
 }
 
-/// What may be asked for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// The places that were asked for at the start.
-    Start,
-    /// What a control client may ask for.
-    Running,
-}
-
 /// Does what the server asks for, or says why not.
-fn grant(host: &Mutex<Local>, wish: Wish, phase: Phase, asked: &OwnedFd) -> std::io::Result<()> {
+fn grant(
+    host: &Mutex<Local>,
+    permits: &Mutex<Permits>,
+    wish: Wish,
+    asked: &OwnedFd,
+) -> std::io::Result<()> {
+    if !is_permitted(&mut lock(permits), &wish) {
+        log::warn!("the server asks for what no user has asked for: {wish:?}");
+        let refused = Answer::Refused("no user has asked for that".to_owned());
+        return wire::send(asked, &refused, &[]);
+    }
     let mut host = lock(host);
     let refused = |err: &dyn std::fmt::Display| Answer::Refused(UsageError::new(err).to_string());
     let answer = match wish {
         Wish::Open { place, guest } => {
-            let opened = Place::from_wire(&place).and_then(|place| {
-                if phase == Phase::Running && !place.can_join_later() {
-                    return Err(UsageError::new(format!("{place}: not now")));
-                }
-                host.open(&place, &guest)
-            });
+            let opened = Place::from_wire(&place).and_then(|place| host.open(&place, &guest));
             match opened {
                 Ok(Opened::Served(device, fd)) => {
                     return wire::send(asked, &Answer::Served(device), &[fd.as_fd()]);
@@ -452,9 +487,27 @@ fn grant(host: &Mutex<Local>, wish: Wish, phase: Phase, asked: &OwnedFd) -> std:
                 Err(err) => refused(&err),
             }
         }
-        Wish::Ready | Wish::Stop | Wish::Failed { .. } => Answer::Done,
+        Wish::Ready | Wish::Failed { .. } => Answer::Done,
     };
     wire::send(asked, &answer, &[])
+}
+
+/// Whether a user stands behind a wish, each time once. To take away what is the network's own, or to
+/// end, no permission is needed.
+fn is_permitted(permits: &mut Permits, wish: &Wish) -> bool {
+    match wish {
+        Wish::Open { place, .. } => {
+            Place::from_wire(place).is_ok_and(|place| permits.place(&place))
+        }
+        Wish::Bind { udp, address } => permits.port(protocol(*udp), *address),
+        Wish::Attach(what) => permits.attachment(what),
+        Wish::Forward(forward) => permits.forward(forward),
+        Wish::Close { .. }
+        | Wish::Detach { .. }
+        | Wish::Unforward { .. }
+        | Wish::Ready
+        | Wish::Failed { .. } => true,
+    }
 }
 
 fn protocol(udp: bool) -> Protocol {
@@ -464,4 +517,51 @@ fn protocol(udp: bool) -> Protocol {
 fn in_kernel(host: &Local) -> Result<&KernelNetwork, UsageError> {
     let kernel = host.kernel.as_deref();
     kernel.ok_or_else(|| UsageError::new("the network is not in the kernel"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Guest;
+    use net_manager::control::Request;
+
+    #[test]
+    fn a_wish_that_no_user_has_is_refused_and_nothing_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let place = format!("qemu-stream:{}", path.display());
+        let host = Mutex::new(Local::default());
+        let permits = Mutex::new(Permits::new(&[], &[], "10.0.2.0/24".parse().unwrap()));
+        let (near, far) = wire::pair().unwrap();
+        let ask = || {
+            let guest = Guest {
+                name: "guest1".into(),
+                mac: [2, 0, 0, 0, 0, 1],
+                address: None,
+                address6: None,
+                gateway: None,
+                domain: "internal".into(),
+                mtu: 1500,
+            };
+            let wish = Wish::Open {
+                place: place.clone(),
+                guest,
+            };
+            grant(&host, &permits, wish, &near).unwrap();
+            wire::receive::<Answer>(&far).unwrap().unwrap().0
+        };
+        assert!(matches!(ask(), Answer::Refused(_)));
+        assert!(!path.exists());
+        let place = place.clone();
+        lock(&permits).for_request(&Request::Attach { place });
+        assert!(matches!(ask(), Answer::Served(_)));
+        assert!(path.exists());
+        assert!(matches!(ask(), Answer::Refused(_)), "once");
+        // What is the network's own may go without being asked for.
+        let close = Wish::Close {
+            place: format!("qemu-stream:{}", path.display()),
+        };
+        grant(&host, &permits, close, &near).unwrap();
+        assert!(!path.exists());
+    }
 }

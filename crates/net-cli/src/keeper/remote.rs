@@ -77,10 +77,6 @@ impl Host for Remote {
     fn ready(&mut self) {
         self.tell(&Wish::Ready);
     }
-
-    fn stop(&mut self) {
-        self.tell(&Wish::Stop);
-    }
 }
 
 /// A network in the kernel, which the keeper has made there.

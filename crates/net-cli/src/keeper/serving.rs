@@ -2,12 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use net_manager::OpenUplink;
-use net_manager::control::ControlServer;
+use net_manager::{OpenUplink, control};
 
 use super::confine;
 use super::remote::Remote;
@@ -63,15 +62,12 @@ fn serve() -> io::Result<()> {
 /// What runs until the keeper says no more.
 struct Running {
     network: Arc<net_manager::Network>,
-    /// The server itself, where no control socket has it.
+    /// The server itself, where nobody asks it anything.
     _server: Option<Server>,
-    control: Option<ControlServer>,
 }
 
 impl Running {
     fn stop(self) {
-        // First, so that nobody asks a network that is not there any more.
-        drop(self.control);
         self.network.stop();
     }
 }
@@ -93,7 +89,7 @@ fn start(setup: Setup, gifts: Vec<(Gift, OwnedFd)>, remote: Remote) -> Result<Ru
     let mut service = None;
     for (gift, fd) in gifts {
         match gift {
-            Gift::Control => control = Some(UnixListener::from(fd)),
+            Gift::Control => control = Some(UnixStream::from(fd)),
             Gift::ServicePort => service = Some(fd),
             Gift::Uplink(mtu) => {
                 if let Some(uplink) = &mut config.uplink {
@@ -123,18 +119,29 @@ fn start(setup: Setup, gifts: Vec<(Gift, OwnedFd)>, remote: Remote) -> Result<Ru
     }
     server.open_places(&places?)?;
     let network = server.network();
-    let (control, server) = match control {
-        Some(listener) => {
-            let control = ControlServer::start(listener, server).map_err(|err| {
-                UsageError::new(format!("cannot answer at the control socket: {err}"))
-            })?;
-            (Some(control), None)
+    let server = match control {
+        Some(stream) => {
+            answer_from_now_on(stream, server)?;
+            None
         }
-        None => (None, Some(server)),
+        None => Some(server),
     };
     Ok(Running {
         network,
         _server: server,
-        control,
     })
+}
+
+/// Leaves what users ask to a thread, which ends with the keeper or with this process.
+fn answer_from_now_on(stream: UnixStream, mut server: Server) -> Result<(), UsageError> {
+    let answering = move || {
+        if let Err(err) = control::answer(stream, &mut server) {
+            log::error!("the keeper's questions: {err}");
+        }
+    };
+    let thread = std::thread::Builder::new().name("control".to_owned());
+    thread
+        .spawn(answering)
+        .map_err(|err| UsageError::new(format!("cannot start a thread: {err}")))?;
+    Ok(())
 }

@@ -12,8 +12,10 @@
 //! ```
 //!
 //! Two sockets, so that neither side ever waits for the other while that one waits for it: on one
-//! the server asks and the keeper answers, on the other the keeper tells. A server that a guest has
-//! taken over can ask for what a control client can, and for nothing else.
+//! the server asks and the keeper answers, on the other the keeper tells. What users ask at the control
+//! socket goes to the server over a third, a stream, in that socket's own words
+//! ([`net_manager::control`]). A server that a guest has taken over gets what a user has asked for
+//! ([`Permits`](super::permits::Permits)), and nothing else.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -76,7 +78,7 @@ pub(super) struct Setup {
 /// A descriptor that the keeper has opened before the server began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Gift {
-    /// The listener of the control socket.
+    /// A stream over which the keeper passes on what users ask.
     Control,
     /// The capture file.
     Capture,
@@ -106,8 +108,6 @@ pub(super) enum Wish {
     Unforward { udp: bool, address: SocketAddr },
     /// [`Host::ready`](crate::host::Host::ready)
     Ready,
-    /// [`Host::stop`](crate::host::Host::stop)
-    Stop,
     /// Nothing comes of it, for this reason; the server ends.
     Failed { why: String },
 }

@@ -19,10 +19,8 @@ impl Handler for Server {
             Request::Unpublish { port } => self.unpublish(&port).map(|()| Reply::Done),
             Request::Attach { place } => self.attach_later(&place),
             Request::Detach { name } => self.detach(&name).map(|()| Reply::Done),
-            Request::Stop => {
-                self.host.stop();
-                Ok(Reply::Done)
-            }
+            // Whoever reads the control socket ends the network, and this process with it.
+            Request::Stop => Ok(Reply::Done),
         };
         done.unwrap_or_else(|err| Reply::Error(err.to_string()))
     }

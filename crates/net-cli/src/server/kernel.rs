@@ -15,8 +15,7 @@ impl Server {
         let made = match place {
             Place::Tap(tap) if self.is_in_kernel() => network.attach_tap(tap.port(), options),
             Place::Macvtap(macvtap) => {
-                let derived = || format!("mv-{}", macvtap.parent).chars().take(15).collect();
-                let name = macvtap.name.clone().unwrap_or_else(derived);
+                let name = macvtap.interface();
                 network.attach_macvtap(&macvtap.parent, &name, macvtap.owner, options)
             }
             Place::Netns(name) if self.is_in_kernel() => {

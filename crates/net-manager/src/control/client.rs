@@ -29,7 +29,14 @@ impl Client {
             path: path.to_owned(),
             source,
         };
-        let stream = UnixStream::connect(path).map_err(not_there)?;
+        Self::over(UnixStream::connect(path).map_err(not_there)?)
+    }
+
+    /// Asks whoever is at the other end of `stream`, by [`answer`](super::answer) for example.
+    ///
+    /// # Errors
+    /// [`ControlError::Broken`] where the host gives the socket no deadline.
+    pub fn over(stream: UnixStream) -> Result<Self, ControlError> {
         stream
             .set_read_timeout(Some(PATIENCE))
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))

@@ -9,12 +9,14 @@
 //! | [`Request`], [`Reply`] | what is said |
 //! | [`bind`] | the socket, with its mode |
 //! | [`ControlServer`] | a thread that answers, with one [`Handler`] for all clients |
+//! | [`answer`] | the same for one peer that is of the network itself |
 //! | [`Client`] | asks, with a deadline |
 //!
 //! Whoever may open the socket may end the network and publish any port: that is the protection.
 //! What a client can still get wrong is bounded: the length of a line, the number of clients, and
 //! the time one may be silent.
 
+mod answer;
 mod client;
 mod connection;
 mod lines;
@@ -24,6 +26,7 @@ mod server;
 use std::io;
 use std::path::PathBuf;
 
+pub use answer::answer;
 pub use client::Client;
 pub use message::{
     AttachmentReport, GuestReport, MAX_REPLY, MAX_REQUEST, NetworkReport, PublishedReport, Reply,

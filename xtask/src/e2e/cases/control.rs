@@ -120,7 +120,7 @@ fn asked_and_changed(context: &Context, checks: &mut Checks) {
         asked.refused(&["unpublish", "127.0.0.1:18081"], "not published")
     });
     checks.step("what cannot be is refused in one line", || {
-        asked.refused(&["attach", "tap:vm0"], "kernel")?;
+        asked.refused(&["attach", "tap:vm0"], "CAP_NET_ADMIN")?;
         asked.refused(&["attach", "vfkit:/no/such/directory"], "/no/such")?;
         asked.refused(&["publish", "80:80"], "privileged")?;
         asked.refused(&["detach", "nobody"], "nobody")?;
