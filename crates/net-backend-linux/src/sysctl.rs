@@ -38,6 +38,9 @@ pub enum Sysctl {
     AcceptDad(String),
     /// Whether the interface has no IPv6.
     DisableIpv6(String),
+    /// How the interface makes its link-local address: 0 of its hardware address, 1 not at all, 2 and
+    /// 3 so that the latter stays hidden (RFC 7217).
+    AddrGenMode(String),
 }
 
 impl Sysctl {
@@ -55,6 +58,7 @@ impl Sysctl {
             Self::AcceptRa(name) => (SIX, Some(name), "/accept_ra"),
             Self::AcceptDad(name) => (SIX, Some(name), "/accept_dad"),
             Self::DisableIpv6(name) => (SIX, Some(name), "/disable_ipv6"),
+            Self::AddrGenMode(name) => (SIX, Some(name), "/addr_gen_mode"),
         }
     }
 
@@ -82,7 +86,7 @@ impl FromStr for Sysctl {
 
     /// Reads the path of one of these settings.
     fn from_str(text: &str) -> Result<Self> {
-        let named: [fn(String) -> Self; 7] = [
+        let named: [fn(String) -> Self; 8] = [
             Self::Ipv4InterfaceForwarding,
             Self::Ipv6InterfaceForwarding,
             Self::AcceptRedirects,
@@ -90,6 +94,7 @@ impl FromStr for Sysctl {
             Self::AcceptRa,
             Self::AcceptDad,
             Self::DisableIpv6,
+            Self::AddrGenMode,
         ];
         let candidates = named.iter().filter_map(|make| {
             let probe = make(String::new());
@@ -222,6 +227,7 @@ mod tests {
             Sysctl::AcceptRa("eth0".into()),
             Sysctl::AcceptDad("default".into()),
             Sysctl::DisableIpv6("eth0".into()),
+            Sysctl::AddrGenMode("ab-net".into()),
         ] {
             let text = sysctl.to_string();
             assert_eq!(text.parse::<Sysctl>().ok(), Some(sysctl), "{text}");

@@ -122,6 +122,8 @@ fn print(report: &NetworkReport) {
         engine,
         why,
         subnet,
+        subnet6,
+        no_ipv6,
         gateway,
         mtu,
         confinement,
@@ -134,6 +136,11 @@ fn print(report: &NetworkReport) {
     match gateway {
         Some(gateway) => say(format_args!("  {subnet}, gateway {gateway}, MTU {mtu}")),
         None => say(format_args!("  addresses from outside, MTU {mtu}")),
+    }
+    match (subnet6, no_ipv6) {
+        (Some(subnet6), _) => say(format_args!("  {subnet6}")),
+        (None, Some(why)) => say(format_args!("  no IPv6 of its own: {why}")),
+        (None, None) => {}
     }
     say(format_args!("  the serving process has {confinement}"));
     for place in attachments {

@@ -1,8 +1,10 @@
 //! What a gateway is told at its birth.
 
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
+use net_dhcp::ra::{self, RaConfig};
 use net_wire::MacAddr;
 
 /// The settings of a [`crate::Gateway`].
@@ -47,6 +49,26 @@ pub struct Ipv6Config {
     /// Whether guests are told to send through the gateway what leaves the network. Without a way
     /// out for IPv6 they should not: they would try it before IPv4 and wait in vain.
     pub router: bool,
+    /// The router, where that is not the gateway itself but somebody behind a trunk
+    /// ([`crate::Gateway::trunk_opened`]). The gateway advertises nothing then; the router does, with
+    /// what [`Config::advertisement`] says. No guest may speak from its addresses.
+    pub behind_trunk: Option<Router6>,
+}
+
+/// A router of IPv6 that is not the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Router6 {
+    /// Its address in the network's prefix.
+    pub ip: Ipv6Addr,
+    /// Its hardware address, of which its link-local one is made (RFC 4291, appendix A).
+    pub mac: MacAddr,
+}
+
+impl Router6 {
+    /// Its link-local address.
+    pub fn link_local(&self) -> Ipv6Addr {
+        crate::link_local(self.mac)
+    }
 }
 
 impl Ipv6Config {
@@ -68,6 +90,7 @@ impl Ipv6Config {
             ip: Ipv6Addr::from_bits(network.to_bits() | 1),
             dns_servers: Vec::new(),
             router: true,
+            behind_trunk: None,
         })
     }
 }
@@ -164,6 +187,28 @@ impl Config {
         })
     }
 
+    /// What the network's router of IPv6 advertises, be it the gateway or somebody behind a trunk:
+    /// the prefix, the MTU, and the gateway as the name server. `None` without IPv6.
+    pub fn advertisement(&self) -> Option<RaConfig> {
+        let six = self.ipv6.as_ref()?;
+        let prefix = ra::Prefix::new(six.prefix.network(), six.prefix.prefix());
+        let mut config = RaConfig::new(prefix);
+        let mac = six.behind_trunk.map_or(self.mac, |router| router.mac);
+        config.link_address = Some(mac.0);
+        config.mtu = Some(self.mtu.into());
+        config.dnssl = vec![self.domain.clone()];
+        config.rdnss = match (six.dns_servers.is_empty(), self.dns_servers.is_empty()) {
+            (false, _) => six.dns_servers.clone(),
+            (true, true) => vec![six.ip],
+            // The user named servers, none of which IPv6 reaches.
+            (true, false) => Vec::new(),
+        };
+        if !six.router {
+            config.router_lifetime = Duration::ZERO;
+        }
+        Some(config)
+    }
+
     /// Checks what can be set after [`Config::new`].
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         let host = self.subnet.contains(self.ip)
@@ -184,6 +229,11 @@ impl Config {
             let host = six.prefix.contains(six.ip) && six.ip != six.prefix.network();
             if !host {
                 return Err(ConfigError::Address6Outside(six.ip, six.prefix));
+            }
+            if let Some(router) = six.behind_trunk
+                && (!six.prefix.contains(router.ip) || router.ip == six.ip)
+            {
+                return Err(ConfigError::Address6Outside(router.ip, six.prefix));
             }
             if self.mtu < 1280 {
                 return Err(ConfigError::Mtu6(self.mtu));

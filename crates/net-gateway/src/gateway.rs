@@ -10,7 +10,7 @@ mod dns;
 mod ipv6;
 mod ndp;
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use net_datapath::{FragmentState, L3, PacketMeta, ZeroCopyPacket};
@@ -148,9 +148,10 @@ impl Gateway {
         }
     }
 
-    /// The guest behind the trunk that has `ip` is called `name`; false if another guest is.
-    pub fn name_guest(&mut self, name: &str, ip: Ipv4Addr) -> bool {
-        self.leases.name_guest(name, ip, &mut self.dns)
+    /// The guest behind the trunk that has `ip`, and keeps `ip6` where that is known, is called
+    /// `name`; false if another guest is.
+    pub fn name_guest(&mut self, name: &str, ip: Ipv4Addr, ip6: Option<Ipv6Addr>) -> bool {
+        self.leases.name_guest(name, (ip, ip6), &mut self.dns)
     }
 
     /// The guest behind the trunk that had `ip` is gone, and its names with it.
@@ -223,7 +224,7 @@ impl Gateway {
             self.dns.next_deadline(),
             self.six
                 .as_ref()
-                .and_then(|six| six.advertiser.next_deadline()),
+                .and_then(|six| six.advertiser.as_ref()?.next_deadline()),
         ]
         .into_iter()
         .flatten()

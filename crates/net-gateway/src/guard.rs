@@ -48,7 +48,7 @@ impl Gateway {
             return true;
         }
         if let Some(IpAddr::V6(src)) = packet.ip_src()
-            && self.owns6(src)
+            && self.is_infrastructure6(src)
         {
             return true;
         }
@@ -64,7 +64,7 @@ impl Gateway {
                         let target = packet.head().get(at + 8..at + 24);
                         let target = target.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
                         // Where it cannot be read it is hidden.
-                        target.is_none_or(|target| self.owns6(Ipv6Addr::from(target)))
+                        target.is_none_or(|target| self.is_infrastructure6(Ipv6Addr::from(target)))
                     }
                     Some(&(icmpv6::ROUTER_ADVERT | icmpv6::REDIRECT)) | None => true,
                     Some(_) => false,

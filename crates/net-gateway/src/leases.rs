@@ -36,6 +36,8 @@ pub(crate) struct Leases {
     /// The router, where it is another than the gateway, and the port it may speak from.
     router: Option<Ipv4Addr>,
     trunk: Option<PortId>,
+    /// The IPv6 addresses that guests behind the trunk keep.
+    behind_trunk: BTreeMap<Ipv4Addr, Ipv6Addr>,
     /// Make the placeholder owners of addresses that were set aside for nobody in particular.
     placeholders: u32,
     secret: [u8; 16],
@@ -60,6 +62,7 @@ impl Leases {
             seats: BTreeMap::new(),
             router: config.router,
             trunk: None,
+            behind_trunk: BTreeMap::new(),
             placeholders: 0,
             secret,
         })
@@ -97,13 +100,27 @@ impl Leases {
         self.server.set_trunk(port);
     }
 
+    /// Whether another switch is behind `port`.
+    pub(crate) fn is_trunk(&self, port: PortId) -> bool {
+        self.trunk == Some(port)
+    }
+
     /// A guest behind the trunk is called `name`; false if another is.
-    pub(crate) fn name_guest(&mut self, name: &str, ip: Ipv4Addr, dns: &mut Dns) -> bool {
+    pub(crate) fn name_guest(
+        &mut self,
+        name: &str,
+        (ip, ip6): (Ipv4Addr, Option<Ipv6Addr>),
+        dns: &mut Dns,
+    ) -> bool {
+        if let Some(ip6) = ip6 {
+            self.behind_trunk.insert(ip, ip6);
+        }
         self.add_name(name, ip, dns).is_some()
     }
 
     /// That guest is gone.
     pub(crate) fn forget_names(&mut self, ip: Ipv4Addr, dns: &mut Dns) {
+        self.behind_trunk.remove(&ip);
         for name in self.names.of(ip) {
             self.remove_name(&name, ip, dns);
         }
@@ -311,7 +328,11 @@ impl Leases {
     fn add_name(&mut self, name: &str, ip: Ipv4Addr, dns: &mut Dns) -> Option<String> {
         let label = self.names.claim(name, ip)?;
         let seat = self.seats.values().find(|seat| seat.address == ip);
-        set_host(dns, &label, ip, seat.and_then(|seat| seat.address6));
+        let address6 = match seat {
+            Some(seat) => seat.address6,
+            None => self.behind_trunk.get(&ip).copied(),
+        };
+        set_host(dns, &label, ip, address6);
         Some(label)
     }
 

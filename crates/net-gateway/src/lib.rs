@@ -45,7 +45,7 @@ use core::net::Ipv6Addr;
 
 use net_wire::MacAddr;
 
-pub use config::{Config, ConfigError, Ipv6Config};
+pub use config::{Config, ConfigError, Ipv6Config, Router6};
 pub use gateway::Gateway;
 pub use neighbour::Neighbour;
 pub use outcome::{DnsClient, DropReason, Output, Statistics, Target, Verdict};
@@ -59,6 +59,11 @@ pub fn eui64(prefix: Ipv6Addr, mac: MacAddr) -> Ipv6Addr {
     let MacAddr([a, b, c, d, e, f]) = mac;
     let id = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
     Ipv6Addr::from_bits(prefix.to_bits() & !u128::from(u64::MAX) | u128::from(id))
+}
+
+/// The link-local address of a host with hardware address `mac`, unless it wants to hide the latter.
+pub fn link_local(mac: MacAddr) -> Ipv6Addr {
+    eui64(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), mac)
 }
 
 #[cfg(test)]

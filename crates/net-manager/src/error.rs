@@ -1,7 +1,7 @@
 //! Why the manager refused, and what the user can do about it.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use net_backend::BackendError;
@@ -64,6 +64,22 @@ pub enum ManagerError {
         /// The address there is.
         outside: std::net::Ipv4Addr,
     },
+    /// A port of IPv6 of a network that has none.
+    #[error("{bind} cannot be published: the network has no IPv6: {why}")]
+    NoIpv6 {
+        /// The address asked for.
+        bind: std::net::SocketAddr,
+        /// Why the network has none.
+        why: String,
+    },
+    /// A port of IPv6 for a guest whose IPv6 address is not known.
+    #[error("{bind} cannot be published: no IPv6 address of the guest {guest} is known to last")]
+    NoAddress6 {
+        /// The address asked for.
+        bind: std::net::SocketAddr,
+        /// The guest.
+        guest: Ipv4Addr,
+    },
     /// A reservation that cannot be read.
     #[error("cannot read `{0}` as a reservation: expected MAC=ADDRESS or NAME=ADDRESS")]
     BadReservation(String),
@@ -87,7 +103,7 @@ pub enum ManagerError {
     #[error("{subnet}/{prefix} overlaps {by}; choose another subnet")]
     SubnetTaken {
         /// The network's first address.
-        subnet: Ipv4Addr,
+        subnet: IpAddr,
         /// The length of its prefix.
         prefix: u8,
         /// Who has them.

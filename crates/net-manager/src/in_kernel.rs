@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, mpsc};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use net_backend::NetworkBackend;
+use net_backend_linux::ra_socket::RaSocket;
 use net_usernet::Protocol;
+use net_wire::MacAddr;
 
 use crate::config::{NetworkConfig, NetworkMode, PublishedPort};
 use crate::engine::Choice;
@@ -22,8 +24,45 @@ use crate::worker::{
     Attach, AttachOptions, AttachmentId, AttachmentInfo, Command, ForwardId, PublishedAs, Worker,
 };
 
+/// Bits of the prefix in which guests form their addresses (RFC 7421).
+const PREFIX6: u8 = 64;
+
+/// What the process that carries packets has of a network in the kernel.
+pub struct KernelSide {
+    /// The port of its bridge ([`KernelNetwork::service_port`]).
+    pub service: Box<dyn NetworkBackend>,
+    /// The socket by which the host advertises itself as the router of IPv6
+    /// ([`KernelNetwork::router_socket`]), or why there is no IPv6 ([`KernelNetwork::no_ipv6`]).
+    pub router: Result<RaSocket, String>,
+}
+
+impl KernelSide {
+    /// That of a network which this process has made.
+    ///
+    /// # Errors
+    /// As [`KernelNetwork::service_port`] and [`KernelNetwork::router_socket`].
+    pub fn of(network: &KernelNetwork) -> Result<Self, ManagerError> {
+        let service = Box::new(network.service_port()?);
+        let router = match network.router_socket()? {
+            Some((socket, _)) => Ok(socket),
+            None => Err(network.no_ipv6().unwrap_or_default().to_owned()),
+        };
+        Ok(Self { service, router })
+    }
+}
+
+impl std::fmt::Debug for KernelSide {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KernelSide")
+            .field("router", &self.router)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What the process of a network in the kernel keeps of it.
 pub(crate) struct InKernel {
+    /// Whether the network has IPv6, of which the host is the router.
+    ipv6: bool,
     ops: Arc<dyn KernelOps>,
     attached: BTreeMap<AttachmentId, KernelPort>,
     forwards: BTreeMap<ForwardId, (Protocol, SocketAddr)>,
@@ -55,19 +94,25 @@ impl std::fmt::Debug for InKernel {
 /// Makes the network in the kernel and starts its worker, all in this process.
 pub(crate) fn start(config: &NetworkConfig, choice: Choice) -> Result<Running, ManagerError> {
     let network = KernelNetwork::create(config, &StateDir::for_network(config)?)?;
-    let service = Box::new(network.service_port()?);
-    start_with(config, choice, Arc::new(network), service)
+    let side = KernelSide::of(&network)?;
+    start_with(config, choice, Arc::new(network), side)
 }
 
 fn start_with(
     config: &NetworkConfig,
     choice: Choice,
     ops: Arc<dyn KernelOps>,
-    service: Box<dyn NetworkBackend>,
+    side: KernelSide,
 ) -> Result<Running, ManagerError> {
     let (commands, receiver) = mpsc::channel();
-    let (worker, waker) = Worker::in_kernel(config, receiver, service)?;
+    let KernelSide { service, router } = side;
+    let ipv6 = router.is_ok();
+    let mut config = config.clone();
+    config.ipv6 &= ipv6;
+    let (mut worker, waker) = Worker::in_kernel(&config, receiver, service)?;
+    worker.speak_for_host(router, &config)?;
     let kernel = InKernel {
+        ipv6,
         ops,
         attached: BTreeMap::new(),
         forwards: BTreeMap::new(),
@@ -80,15 +125,15 @@ fn start_with(
 }
 
 impl Network {
-    /// Starts the worker of a network that another process has made in the kernel: `service` is the
-    /// port of its bridge ([`KernelNetwork::service_port`]), and `ops` asks that process for
-    /// changes. `why` is what [`crate::Status::why`] says.
+    /// Starts the worker of a network that another process has made in the kernel: `side` is what
+    /// that has handed over, and `ops` asks it for changes. `why` is what [`crate::Status::why`]
+    /// says.
     ///
     /// # Errors
     /// As [`Network::start`].
     pub fn start_in_kernel(
         &self,
-        service: Box<dyn NetworkBackend>,
+        side: KernelSide,
         ops: Arc<dyn KernelOps>,
         why: impl Into<String>,
     ) -> Result<(), ManagerError> {
@@ -98,7 +143,7 @@ impl Network {
         }
         let choice = Choice::kernel(why);
         let config = choice.apply(self.config());
-        *running = Some(start_with(&config, choice, ops, service)?);
+        *running = Some(start_with(&config, choice, ops, side)?);
         Ok(())
     }
 
@@ -142,6 +187,9 @@ impl Network {
                 interface: interface.to_owned(),
                 mac,
                 address: address.filter(|_| addressed).map(|it| (it, router)),
+                address6: info
+                    .address6
+                    .and_then(|ip| Ipv6Network::new(ip, PREFIX6).ok()),
                 vlan,
             })
         })
@@ -179,6 +227,10 @@ impl Network {
         let name = options.name.get_or_insert_with(|| name.to_owned());
         let derived = mac_for(&self.config().name, name).0;
         let mac = *options.mac.get_or_insert(derived);
+        if self.with_kernel(|kernel| kernel.ipv6)? == Some(true) {
+            let formed = self.config().address6(MacAddr(mac));
+            options.address6 = options.address6.or(formed.map(|it| it.ip()));
+        }
         let info = self.ask(|reply| Command::Attach {
             what: Attach::Trunk,
             options,
@@ -222,19 +274,10 @@ impl Network {
         if self.config().mode == NetworkMode::Bridge {
             return Err(ManagerError::NoGateway(port.bind.port()));
         }
-        let guest = match port.guest {
-            Some(guest) => guest,
-            None => {
-                let first = self.status()?.attachments.into_iter().next();
-                first
-                    .ok_or(ManagerError::NoGuest(port.bind.port()))?
-                    .address
-            }
-        };
         let forward = KernelForward {
             protocol: port.protocol,
             bind: port.bind,
-            guest: (IpAddr::V4(guest), port.guest_port).into(),
+            guest: (self.guest_of(port)?, port.guest_port).into(),
         };
         let address = ops.forward(&forward)?;
         let id = self.with_kernel(|kernel| {
@@ -248,6 +291,33 @@ impl Network {
             address,
             guest: forward.guest,
         }))
+    }
+
+    /// The address that a published port leads to: of the family of the port, because the kernel
+    /// translates between no two.
+    fn guest_of(&self, port: &PublishedPort) -> Result<IpAddr, ManagerError> {
+        if let (Some(guest), false) = (port.guest, port.bind.is_ipv6()) {
+            return Ok(guest.into());
+        }
+        let status = self.status()?;
+        if let (Some(why), true) = (status.no_ipv6, port.bind.is_ipv6()) {
+            let bind = port.bind;
+            return Err(ManagerError::NoIpv6 { bind, why });
+        }
+        let mut attachments = status.attachments.into_iter();
+        let wanted = |it: &AttachmentInfo| port.guest.is_none_or(|guest| it.address == guest);
+        let found = attachments.find(wanted);
+        match (found, port.bind) {
+            (Some(it), SocketAddr::V4(_)) => Ok(it.address.into()),
+            (Some(it), SocketAddr::V6(bind)) => match it.address6 {
+                Some(address6) => Ok(address6.into()),
+                None => Err(ManagerError::NoAddress6 {
+                    bind: bind.into(),
+                    guest: it.address,
+                }),
+            },
+            (None, _) => Err(ManagerError::NoGuest(port.bind.port())),
+        }
     }
 
     /// Takes a port back; false if the network is not in the kernel.

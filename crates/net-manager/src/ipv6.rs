@@ -11,7 +11,7 @@ use crate::config::{NetworkConfig, NetworkMode};
 use crate::mac::fnv1a;
 
 /// The least MTU of IPv6 (RFC 8200, section 5).
-const MIN_MTU: u16 = 1280;
+pub(crate) const MIN_MTU: u16 = 1280;
 /// An address of the global space that is given to nobody: only a default route leads there.
 const ELSEWHERE: Ipv6Addr = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1);
 
@@ -22,13 +22,26 @@ impl NetworkConfig {
     /// `None` where IPv6 is off, the MTU is below 1280, or somebody else is the router: in bridge
     /// mode and without a gateway.
     pub fn prefix6(&self) -> Option<Ipv6Network> {
-        let ours = self.gateway && self.mode != NetworkMode::Bridge;
-        if !ours || !self.ipv6 {
-            return None;
+        match self.no_ipv6() {
+            Some(_) => None,
+            None => self.subnet6.or_else(|| unique_local(self, &machine_id())),
         }
-        // What was asked for and cannot work is refused when the network starts, with the reason.
-        let derived = || (self.mtu >= MIN_MTU).then(|| unique_local(self, &machine_id()))?;
-        self.subnet6.or_else(derived)
+    }
+
+    /// Why this program is the router of no IPv6 on the network, where it is not.
+    pub(crate) fn no_ipv6(&self) -> Option<&'static str> {
+        if self.mode == NetworkMode::Bridge {
+            Some("it is the outside network's, as every address is")
+        } else if !self.gateway {
+            Some("the network has no gateway of its own")
+        } else if !self.ipv6 {
+            Some("it is switched off")
+        } else if self.subnet6.is_none() && self.mtu < MIN_MTU {
+            // What was asked for and cannot work is refused when the network starts.
+            Some("the MTU is below 1280, the least of IPv6")
+        } else {
+            None
+        }
     }
 
     /// The address that a guest with this hardware address forms in [`Self::prefix6`], unless it
@@ -91,6 +104,15 @@ impl Router6 {
     /// have a way out at all.
     pub(crate) fn look(&mut self, relays: bool, now: Duration) -> Option<bool> {
         self.look_with(relays, now, host_has_route)
+    }
+
+    /// When [`Self::look`] looks again.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    pub(crate) fn next_look(&self) -> Option<Duration> {
+        match self {
+            Self::Always => None,
+            Self::AsHost { again, .. } => Some(*again),
+        }
     }
 
     fn look_with(

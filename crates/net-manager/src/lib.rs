@@ -50,7 +50,7 @@ pub use config::{NetConfig, NetworkConfig, NetworkMode, PublishedPort};
 pub use engine::{Choice, Engine, choose, kernel_can};
 pub use error::ManagerError;
 #[cfg(target_os = "linux")]
-pub use in_kernel::KernelAttachment;
+pub use in_kernel::{KernelAttachment, KernelSide};
 pub use mac::mac_for;
 pub use manager::NetworkManager;
 pub use net_backend::NetworkBackend;

@@ -48,7 +48,7 @@ impl NetworkManager {
                 && overlap(there.subnet, config.subnet)
             {
                 return Err(ManagerError::SubnetTaken {
-                    subnet: config.subnet.network(),
+                    subnet: config.subnet.network().into(),
                     prefix: config.subnet.prefix(),
                     by: format!("{} of network {}", there.subnet, there.name),
                 });

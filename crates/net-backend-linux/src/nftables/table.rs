@@ -106,6 +106,9 @@ pub struct Isolation {
     /// The port behind which the gateway stands, and its hardware address: of all behind that port,
     /// those guests reach the gateway alone, and groups.
     pub gateway: Option<(String, MacAddr)>,
+    /// The hardware address of the host on the bridge. A guest that sends from it would be heard as
+    /// the router behind the gateway's port, by the router advertisements of IPv6 above all.
+    pub router: Option<MacAddr>,
 }
 
 /// The rules of one network.
@@ -406,6 +409,9 @@ impl Table {
         let from_guest = || from_one_of(ports);
         let to_guest = || to_one_of(ports);
         add(vec![from_guest(), to_guest(), DROP]);
+        if let Some(mac) = isolation.router {
+            add(vec![from_guest(), ether("saddr", mac), DROP]);
+        }
         if let Some((port, mac)) = &isolation.gateway {
             let to_port = || to_interface(port);
             add(vec![from_guest(), to_port(), ether("daddr", *mac), ACCEPT]);

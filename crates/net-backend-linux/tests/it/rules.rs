@@ -92,6 +92,7 @@ pub(crate) fn tables() {
     second.isolation = Some(Isolation {
         ports: vec!["a".into(), "b".into()],
         gateway: Some(("svc0".into(), "02:00:00:00:00:01".parse().expect("a MAC"))),
+        router: None,
     });
     nft.apply(&second).expect("a second network");
     assert!(
@@ -336,6 +337,7 @@ pub(crate) fn isolation() {
     rules.isolation = Some(Isolation {
         ports: vec!["g1".into(), "g2".into()],
         gateway: None,
+        router: None,
     });
     if let Err(error) = world.nft.apply(&rules) {
         return println!("skip: no rules for bridges: {error}");
@@ -355,6 +357,7 @@ pub(crate) fn isolation() {
         rules.isolation = Some(Isolation {
             ports: vec!["g1".into()],
             gateway: Some(("g2".into(), gateway)),
+            router: None,
         });
         world.nft.apply(&rules).expect("applied");
         world.check(&[("one", "tcp 10.88.0.3:80", answer)]);

@@ -126,6 +126,7 @@ impl Keeper {
             .then(net_manager::host_resolvers);
         let mut settings = self.options.clone();
         let mut gifts = Vec::new();
+        let mut no_ipv6 = None;
         if let Some(path) = settings.pcap.take() {
             let capture = std::fs::File::create(&path).map_err(|err| {
                 UsageError::new(format!(
@@ -138,6 +139,10 @@ impl Keeper {
         if let Some(kernel) = &lock(&self.host).kernel {
             let port = kernel.service_port()?;
             gifts.push((Gift::ServicePort, OwnedFd::from(port.into_file())));
+            if let Some((router, interface)) = kernel.router_socket()? {
+                gifts.push((Gift::Router(interface), router.into()));
+            }
+            no_ipv6 = kernel.no_ipv6().map(str::to_owned);
         }
         if let Some(device) = &settings.uplink
             && self.choice.engine == Engine::Fast
@@ -159,6 +164,7 @@ impl Keeper {
             name: self.name.clone(),
             engine: self.choice.engine.to_string(),
             why: self.choice.why.clone(),
+            no_ipv6,
             pid: std::process::id(),
             resolvers: resolvers.clone().unwrap_or_default(),
             announce,

@@ -86,11 +86,16 @@ fn start(setup: Setup, gifts: Vec<(Gift, OwnedFd)>, remote: Remote) -> Result<Ru
         .map(|place| Place::from_wire(place))
         .collect();
     let mut control = None;
-    let mut service = None;
+    let (mut service, mut router) = (None, Err(setup.no_ipv6.unwrap_or_default()));
     for (gift, fd) in gifts {
         match gift {
             Gift::Control => control = Some(UnixStream::from(fd)),
             Gift::ServicePort => service = Some(fd),
+            Gift::Router(interface) => {
+                let socket = net_backend_linux::ra_socket::RaSocket::from_fd(fd, interface)
+                    .map_err(UsageError::new)?;
+                router = Ok(socket);
+            }
             Gift::Uplink(mtu) => {
                 if let Some(uplink) = &mut config.uplink {
                     uplink.opened = Some(OpenUplink::new(fd, mtu));
@@ -114,7 +119,7 @@ fn start(setup: Setup, gifts: Vec<(Gift, OwnedFd)>, remote: Remote) -> Result<Ru
     };
     let mut server = Server::new(config, about, Box::new(remote.clone()));
     match service {
-        Some(fd) => server.start_in_kernel(fd, Arc::new(remote))?,
+        Some(fd) => server.start_in_kernel(fd, router, Arc::new(remote))?,
         None => server.start()?,
     }
     server.open_places(&places?)?;

@@ -61,6 +61,9 @@ pub(super) struct Setup {
     pub(super) engine: String,
     /// Why it was chosen.
     pub(super) why: String,
+    /// Why the host is the router of no IPv6 on a network in the kernel, where it is not.
+    #[serde(default)]
+    pub(super) no_ipv6: Option<String>,
     /// The keeper's process number.
     pub(super) pid: u32,
     /// The host's resolvers.
@@ -84,6 +87,8 @@ pub(super) enum Gift {
     Capture,
     /// Our port of the network's bridge in the kernel.
     ServicePort,
+    /// The host's socket for router advertisements, with the number of its interface.
+    Router(u32),
     /// The way out of the fast engine, with the largest IP packet of its link in bytes.
     Uplink(u16),
 }

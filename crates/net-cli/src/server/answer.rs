@@ -117,6 +117,8 @@ impl Server {
             engine: self.about.engine.clone(),
             why: self.about.why.clone(),
             subnet: config.subnet.to_string(),
+            subnet6: status.prefix6.map(|prefix| prefix.to_string()),
+            no_ipv6: status.no_ipv6.clone(),
             gateway: match self.gives_addresses() {
                 true => Some(self.network.gateway()?),
                 false => None,

@@ -90,7 +90,8 @@ impl Server {
         Ok(self.network.start()?)
     }
 
-    /// Starts it behind a port of the bridge that the host has made.
+    /// Starts it behind a port of the bridge that the host has made; `router` is the socket by which
+    /// that host is the router of IPv6, or why there is none.
     ///
     /// # Errors
     /// As [`Network::start_in_kernel`].
@@ -98,6 +99,7 @@ impl Server {
     pub(crate) fn start_in_kernel(
         &mut self,
         service: OwnedFd,
+        router: Result<net_backend_linux::ra_socket::RaSocket, String>,
         ops: Arc<dyn net_manager::kernel::KernelOps>,
     ) -> Result<(), UsageError> {
         let options = net_backend_linux::TapOptions {
@@ -106,7 +108,9 @@ impl Server {
         };
         let service = net_backend_linux::Tap::from_fd(service, options).map_err(UsageError::new)?;
         let why = self.about.why.clone();
-        Ok(self.network.start_in_kernel(Box::new(service), ops, why)?)
+        let service = Box::new(service);
+        let side = net_manager::KernelSide { service, router };
+        Ok(self.network.start_in_kernel(side, ops, why)?)
     }
 
     /// Opens every place, publishes every port, and says so.

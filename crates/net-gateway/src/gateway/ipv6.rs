@@ -5,11 +5,11 @@ use core::time::Duration;
 
 use ipnetwork::Ipv6Network;
 use net_datapath::{FragmentState, ZeroCopyPacket};
-use net_dhcp::ra::{self, Advertiser, Destination, RaConfig};
+use net_dhcp::ra::{self, Advertiser, Destination};
 use net_wire::{MacAddr, icmpv6, ip_proto};
 
 use super::{DNS_PORT, Gateway, bytes, is_fragment, reason};
-use crate::config::{Config, ConfigError, Ipv6Config};
+use crate::config::{Config, ConfigError, Ipv6Config, Router6};
 use crate::frame::Ends;
 use crate::frame6::{self, FAR, NEAR};
 use crate::neighbour::{AtQuota, Neighbour, Neighbours};
@@ -43,7 +43,9 @@ pub(super) struct Six {
     pub(super) ip: Ipv6Addr,
     pub(super) link_local: Ipv6Addr,
     pub(super) neighbours: Neighbours<Ipv6Addr>,
-    pub(super) advertiser: Advertiser,
+    /// What advertises, where the gateway is the router.
+    pub(super) advertiser: Option<Advertiser>,
+    router: Option<Router6>,
     fragment_id: u32,
 }
 
@@ -53,26 +55,20 @@ impl Six {
         six: &Ipv6Config,
         seed: &[u8; 16],
     ) -> Result<Self, ConfigError> {
-        let mut ra = RaConfig::new(ra::Prefix::new(six.prefix.network(), six.prefix.prefix()));
-        ra.link_address = Some(config.mac.0);
-        ra.mtu = Some(config.mtu.into());
-        ra.dnssl = vec![config.domain.clone()];
-        ra.rdnss = match (six.dns_servers.is_empty(), config.dns_servers.is_empty()) {
-            (false, _) => six.dns_servers.clone(),
-            (true, true) => vec![six.ip],
-            // The user named servers, none of which IPv6 reaches.
-            (true, false) => Vec::new(),
-        };
-        if !six.router {
-            ra.router_lifetime = Duration::ZERO;
-        }
         let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *seed;
-        let advertiser = Advertiser::new(ra, u64::from_ne_bytes([a, b, c, d, e, f, g, h]))
+        let random = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        let advertised = config
+            .advertisement()
+            .filter(|_| six.behind_trunk.is_none());
+        let advertiser = advertised
+            .map(|advertised| Advertiser::new(advertised, random))
+            .transpose()
             .map_err(|err| ConfigError::Advertisement(err.to_string()))?;
         Ok(Self {
             prefix: six.prefix,
             ip: six.ip,
-            link_local: eui64(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), config.mac),
+            link_local: crate::link_local(config.mac),
+            router: six.behind_trunk,
             neighbours: Neighbours::new(config.addresses_per_port, AtQuota::ReplaceOwn, seed),
             advertiser,
             fragment_id: u32::from_ne_bytes([i, j, k, l]),
@@ -82,6 +78,12 @@ impl Six {
     /// Whether `ip` is an address of the gateway.
     pub(super) fn is_ours(&self, ip: Ipv6Addr) -> bool {
         ip == self.ip || ip == self.link_local
+    }
+
+    /// Whether `ip` is an address of the router behind the trunk.
+    fn is_routers(&self, ip: Ipv6Addr) -> bool {
+        self.router
+            .is_some_and(|router| ip == router.ip || ip == router.link_local())
     }
 
     /// Whether the gateway listens to the group `ip`.
@@ -120,6 +122,12 @@ impl Gateway {
         self.six.as_ref().is_some_and(|six| six.is_ours(ip))
     }
 
+    /// Whether `ip` is an address of the gateway, or of the router where that is another.
+    pub(crate) fn is_infrastructure6(&self, ip: Ipv6Addr) -> bool {
+        let six = self.six.as_ref();
+        six.is_some_and(|six| six.is_ours(ip) || six.is_routers(ip))
+    }
+
     /// Counts a frame that spoke for the router.
     pub(crate) fn note_forged(&mut self, forged: bool) {
         self.statistics.forged += u64::from(forged);
@@ -129,7 +137,7 @@ impl Gateway {
     /// the guest's names lead there. Nothing happens for an address that is no guest's.
     pub fn assign6(&mut self, port: PortId, ip: Ipv6Addr, mac: MacAddr, now: Duration) {
         let Some(six) = self.six.as_mut() else { return };
-        if six.is_ours(ip) || !six.is_for_guests(ip) {
+        if six.is_ours(ip) || six.is_routers(ip) || !six.is_for_guests(ip) {
             return;
         }
         six.neighbours.assign(ip, Neighbour { mac, port }, now);
@@ -152,8 +160,8 @@ impl Gateway {
         } else {
             Duration::ZERO
         };
-        if let Some(six) = &mut self.six
-            && let Err(err) = six.advertiser.set_router_lifetime(lifetime, now)
+        if let Some(advertiser) = self.advertiser()
+            && let Err(err) = advertiser.set_router_lifetime(lifetime, now)
         {
             log::debug!("router lifetime: {err}");
         }
@@ -162,23 +170,35 @@ impl Gateway {
     /// The network ends: guests are told that its router, prefix and name server are no more
     /// (RFC 4861, section 6.2.5).
     pub fn farewell(&mut self, out: &mut Vec<Output>) {
-        if let Some(last) = self.six.as_mut().and_then(|six| six.advertiser.stop()) {
+        if let Some(last) = self.advertiser().and_then(Advertiser::stop) {
             self.send_advertisement(last, out);
         }
     }
 
     /// Guests that come without asking hear soon what the network is.
     pub(super) fn announce(&mut self, now: Duration) {
-        if let Some(six) = &mut self.six {
-            if six.advertiser.next_deadline().is_none() {
-                six.advertiser.start(now);
+        if let Some(advertiser) = self.advertiser() {
+            if advertiser.next_deadline().is_none() {
+                advertiser.start(now);
             }
-            six.advertiser.announce(now);
+            advertiser.announce(now);
         }
     }
 
+    /// What advertises, where the gateway is the router.
+    pub(super) fn advertiser(&mut self) -> Option<&mut Advertiser> {
+        self.six.as_mut()?.advertiser.as_mut()
+    }
+
+    /// Whether the gateway is the router of IPv6, and advertises itself.
+    pub fn advertises(&self) -> bool {
+        self.six
+            .as_ref()
+            .is_some_and(|six| six.advertiser.is_some())
+    }
+
     pub(super) fn advertise(&mut self, now: Duration, out: &mut Vec<Output>) {
-        while let Some(due) = self.six.as_mut().and_then(|six| six.advertiser.poll(now)) {
+        while let Some(due) = self.advertiser().and_then(|it| it.poll(now)) {
             self.send_advertisement(due, out);
         }
     }
@@ -209,7 +229,9 @@ impl Gateway {
     pub(super) fn forget_port6(&mut self, port: PortId) {
         if let Some(six) = &mut self.six {
             six.neighbours.forget_port(port);
-            six.advertiser.forget(port);
+            if let Some(advertiser) = &mut six.advertiser {
+                advertiser.forget(port);
+            }
         }
     }
 
@@ -290,7 +312,7 @@ impl Gateway {
         let Some(six) = &mut self.six else {
             return Err(DropReason::Ipv6);
         };
-        if six.is_ours(ip) {
+        if six.is_ours(ip) || (six.is_routers(ip) && !self.leases.is_trunk(port)) {
             return Err(DropReason::Spoofed);
         }
         if !six.is_for_guests(ip) {

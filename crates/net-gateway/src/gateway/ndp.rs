@@ -86,6 +86,11 @@ fn link_address(mut options: &[u8], wanted: u8) -> Option<Option<MacAddr>> {
 }
 
 impl Gateway {
+    /// Whether the router behind the trunk speaks from `ip` on `port`.
+    fn is_router6(&self, port: PortId, ip: Ipv6Addr) -> bool {
+        self.leases.is_trunk(port) && self.is_infrastructure6(ip) && !self.owns6(ip)
+    }
+
     /// Takes a whole message of neighbour discovery that the gateway hears.
     pub(super) fn discovery(
         &mut self,
@@ -117,7 +122,8 @@ impl Gateway {
                     self.neighbour_advertisement(from, packet, ends.0, parsed.target, now)
                 }
             }
-            // There is one router here.
+            // There is one router here, and the gateway needs nothing that another one says.
+            Some(icmpv6::ROUTER_ADVERT) if self.is_router6(from, ends.0) => Ok(Verdict::Answered),
             _ => Err(DropReason::Spoofed),
         }
     }
@@ -141,15 +147,14 @@ impl Gateway {
         if !src.is_unspecified() {
             self.check_source6(from, src, packet.src_mac(), now)?;
         }
-        let Some(six) = &mut self.six else {
-            return Err(DropReason::Ipv6);
+        let Some(advertiser) = self.advertiser() else {
+            // The router hears it too.
+            return Ok(Verdict::Answered);
         };
-        if six.advertiser.next_deadline().is_none() {
-            six.advertiser.start(now);
+        if advertiser.next_deadline().is_none() {
+            advertiser.start(now);
         }
-        let taken = six
-            .advertiser
-            .solicited(from, src, hop_limit(packet), message, now);
+        let taken = advertiser.solicited(from, src, hop_limit(packet), message, now);
         taken
             .map(|_| Verdict::Answered)
             .map_err(|_| DropReason::Malformed)

@@ -88,6 +88,13 @@ pub struct NetworkReport {
     pub why: String,
     /// Its addresses, as `10.0.2.0/24`.
     pub subnet: String,
+    /// Its IPv6 prefix, as `fd12:3456:789a::/64`; absent where neither this program nor its host is
+    /// the router of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet6: Option<String>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_ipv6: Option<String>,
     /// The address that guests have their route to; absent where the outside network has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Ipv4Addr>,
@@ -270,6 +277,8 @@ mod tests {
             engine: "user".into(),
             why: "asked for".into(),
             subnet: "10.0.2.0/24".into(),
+            subnet6: Some("fd77::/64".into()),
+            no_ipv6: None,
             gateway: Some([10, 0, 2, 1].into()),
             mtu: 1500,
             confinement: "no capability".into(),

@@ -69,6 +69,14 @@ impl Fake {
         this.restore_address("eth0", &address).unwrap();
         let gateway = Route::default_via("192.0.2.1".parse().unwrap(), 2);
         this.add_route("eth0", &gateway).unwrap();
+        // For IPv6, the way out is by a router that advertises itself.
+        let address = r#"{"network":"2001:db8::10/64","peer":null,"broadcast":null,"label":null,
+            "scope":0,"flags":0,"metric":null,"lifetime":null}"#;
+        let address = serde_json::from_str(address).unwrap();
+        this.restore_address("eth0", &address).unwrap();
+        let mut heard = Route::default_via("fe80::1".parse().unwrap(), 2);
+        heard.protocol = Route::BY_ADVERTISEMENT;
+        this.add_route("eth0", &heard).unwrap();
         {
             let mut kernel = this.lock();
             let settings = &mut kernel.world.settings;
@@ -78,6 +86,10 @@ impl Fake {
                 ("net/ipv4/conf/default/forwarding", "0"),
                 // Somebody has turned it on for one interface alone.
                 ("net/ipv4/conf/eth0/forwarding", "1"),
+                ("net/ipv6/conf/all/forwarding", "0"),
+                ("net/ipv6/conf/default/forwarding", "0"),
+                ("net/ipv6/conf/default/accept_ra", "1"),
+                ("net/ipv6/conf/default/disable_ipv6", "0"),
             ] {
                 settings.insert(path.to_owned(), value.to_owned());
             }
@@ -176,10 +188,18 @@ fn refused(errno: i32) -> LinuxError {
 
 impl World {
     pub(super) fn add(&mut self, name: &str, mac: Option<MacAddr>, kind: Option<&str>) {
-        let forwarding = self.settings.get("net/ipv4/conf/default/forwarding");
-        let forwarding = forwarding.cloned().unwrap_or_else(|| "0".to_owned());
-        self.settings
-            .insert(format!("net/ipv4/conf/{name}/forwarding"), forwarding);
+        for (family, setting, unset) in [
+            ("net/ipv4", "forwarding", "0"),
+            ("net/ipv6", "forwarding", "0"),
+            ("net/ipv6", "accept_ra", "1"),
+            ("net/ipv6", "disable_ipv6", "0"),
+            ("net/ipv6", "addr_gen_mode", "0"),
+        ] {
+            let of = |name: &str| format!("{family}/conf/{name}/{setting}");
+            let value = self.settings.get(&of("default")).cloned();
+            let value = value.unwrap_or_else(|| unset.to_owned());
+            self.settings.insert(of(name), value);
+        }
         let seen = Seen {
             name: name.to_owned(),
             mac,
@@ -217,6 +237,52 @@ impl World {
         addresses.map(|address| address.network).collect()
     }
 
+    pub(super) fn routes(&self, name: &str) -> &[Route] {
+        let interface = self.interfaces.get(name);
+        interface.map_or(&[], |interface| &interface.routes)
+    }
+
+    /// What Linux does when a setting has another value.
+    fn follow(&mut self, path: &str, value: &str) {
+        let forwarding = match path {
+            "net/ipv4/ip_forward" => Some("net/ipv4/"),
+            "net/ipv6/conf/all/forwarding" => Some("net/ipv6/"),
+            _ => None,
+        };
+        for (path, setting) in &mut self.settings {
+            if forwarding.is_some_and(|family| path.starts_with(family)) {
+                if path.ends_with("/forwarding") {
+                    value.clone_into(setting);
+                } else if path.ends_with("/accept_redirects") {
+                    *setting = if value == "1" { "0" } else { "1" }.to_owned();
+                }
+            }
+        }
+        // Who becomes a router forgets those it heard of, but where it listens nevertheless.
+        if path.starts_with("net/ipv6/") && path.ends_with("/forwarding") && value == "1" {
+            for (name, interface) in &mut self.interfaces {
+                let listens = self
+                    .settings
+                    .get(&format!("net/ipv6/conf/{name}/accept_ra"));
+                if listens.is_none_or(|value| value != "2") {
+                    let routes = &mut interface.routes;
+                    routes.retain(|route| route.protocol != Route::BY_ADVERTISEMENT);
+                }
+            }
+        }
+        // What routers advertise is heard again, with IPv6, at once.
+        if let Some(rest) = path.strip_prefix("net/ipv6/conf/")
+            && let Some(name) = rest.strip_suffix("/disable_ipv6")
+            && value == "1"
+            && let Some(interface) = self.interfaces.get_mut(name)
+        {
+            interface.addresses.retain(|it| it.network.is_ipv4());
+            interface.routes.retain(|route| {
+                route.destination.is_ipv4() || route.protocol == Route::BY_ADVERTISEMENT
+            });
+        }
+    }
+
     fn interface(&mut self, name: &str) -> Result<&mut Interface> {
         self.interfaces.get_mut(name).ok_or_else(|| refused(19))
     }
@@ -230,8 +296,8 @@ impl World {
 
     fn remove(&mut self, name: &str) {
         self.interfaces.remove(name);
-        let own = format!("net/ipv4/conf/{name}/");
-        self.settings.retain(|path, _| !path.starts_with(&own));
+        let own = format!("/conf/{name}/");
+        self.settings.retain(|path, _| !path.contains(&own));
         self.vlans.retain(|bridge| bridge != name);
         for interface in self.interfaces.values_mut() {
             if interface.seen.bridge.as_deref() == Some(name) {
@@ -369,6 +435,8 @@ impl System for Fake {
             let addresses = &mut world.interface(name)?.addresses;
             if !addresses.contains(address) {
                 addresses.push(address.clone());
+                // As they are listed.
+                addresses.sort_by_key(|it| it.network.is_ipv6());
             }
             Ok(())
         })
@@ -379,8 +447,8 @@ impl System for Fake {
             let interface = world.interface(name)?;
             interface.addresses.retain(|it| it.network != address);
             // As the kernel does.
-            if interface.addresses.is_empty() {
-                interface.routes.clear();
+            if !interface.addresses.iter().any(|it| it.network.is_ipv4()) {
+                interface.routes.retain(|it| it.destination.is_ipv6());
             }
             Ok(())
         })
@@ -409,6 +477,7 @@ impl System for Fake {
             }
             if !interface.routes.contains(route) {
                 interface.routes.push(route.clone());
+                interface.routes.sort_by_key(|it| it.destination.is_ipv6());
             }
             Ok(())
         })
@@ -448,19 +517,15 @@ impl System for Fake {
         self.look(|kernel| kernel.world.settings.get(path).cloned())
     }
 
-    /// As Linux does, the switch changes every interface and the acceptance of redirects.
+    fn no_ipv6(&self) -> Result<Option<String>> {
+        let without = self.setting("net/ipv6/conf/default/disable_ipv6")?;
+        Ok((without.as_deref() != Some("0")).then(|| "a test forbids it".to_owned()))
+    }
+
     fn set_setting(&self, path: &str, value: &str) -> Result<()> {
         self.change(|world| {
             world.settings.insert(path.to_owned(), value.to_owned());
-            if path == "net/ipv4/ip_forward" {
-                for (path, setting) in &mut world.settings {
-                    if path.ends_with("/forwarding") {
-                        value.clone_into(setting);
-                    } else if path.ends_with("/accept_redirects") {
-                        *setting = if value == "1" { "0" } else { "1" }.to_owned();
-                    }
-                }
-            }
+            world.follow(path, value);
             Ok(())
         })
     }

@@ -146,6 +146,11 @@ impl System for Host {
         inside(&namespace, |netlink| {
             let index = netlink.link(&far.interface)?.index;
             netlink.set_up(index)?;
+            if let Some(address) = far.address6 {
+                // A namespace may have no IPv6.
+                let added = netlink.add_address(index, IpNetwork::V6(address));
+                unless(unless(added, Errno::ACCESS), Errno::OPNOTSUPP)?;
+            }
             if let Some((address, router)) = far.address {
                 netlink.add_address(index, IpNetwork::V4(address))?;
                 if let Some(router) = router {
@@ -264,6 +269,20 @@ impl System for Host {
     fn set_setting(&self, path: &str, value: &str) -> Result<()> {
         self.sysctls.write(&path.parse()?, value)
     }
+
+    fn no_ipv6(&self) -> Result<Option<String>> {
+        // What an interface is made with.
+        let without = self.setting("net/ipv6/conf/default/disable_ipv6")?;
+        Ok(match without.as_deref() {
+            None => Some("this kernel has none".to_owned()),
+            Some("0") if may(CapabilitySet::NET_RAW) => None,
+            Some("0") => Some("router advertisements need CAP_NET_RAW".to_owned()),
+            Some(_) => Some(
+                "this host gives new interfaces none: sysctl net.ipv6.conf.default.disable_ipv6=0"
+                    .to_owned(),
+            ),
+        })
+    }
 }
 
 impl Host {
@@ -286,6 +305,11 @@ impl Host {
         route.interface = self.index(name)?;
         Ok(route)
     }
+}
+
+/// Whether this process has a privilege, as far as it can be told.
+fn may(what: CapabilitySet) -> bool {
+    capabilities(None).is_ok_and(|own| own.effective.contains(what))
 }
 
 /// Whether this process can have a network of this mode in the kernel; if not, why.

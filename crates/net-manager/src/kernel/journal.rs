@@ -67,8 +67,8 @@ pub(super) enum Act {
     },
     /// The tables of rules that have the network's name.
     Rules {},
-    /// Settings of the kernel that let it forward packets, as they were before, in the order in
-    /// which they are given back.
+    /// Settings of the kernel that let it forward packets of one family, as they were before, in
+    /// the order in which they are given back: the switch of the family first.
     Forwarding {
         /// Path below `/proc/sys` and value.
         settings: Vec<(String, String)>,
@@ -91,6 +91,12 @@ pub(super) struct TakenOver {
     pub(super) addresses: Vec<Address>,
     /// Its routes, but for those that come and go with an address.
     pub(super) routes: Vec<Route>,
+    /// Whether it had no IPv6, as the kernel writes that; none on a host without IPv6.
+    #[serde(default)]
+    pub(super) disable_ipv6: Option<String>,
+    /// Whether the bridge heeded router advertisements, if it was there before.
+    #[serde(default)]
+    pub(super) accept_ra: Option<String>,
 }
 
 /// The journal of a network that is alive.
@@ -246,6 +252,8 @@ mod tests {
             up: true,
             addresses: Vec::new(),
             routes: vec![Route::default_via("192.0.2.1".parse().unwrap(), 7)],
+            disable_ipv6: Some("0".into()),
+            accept_ra: None,
         });
         let acts = [link("a"), Act::Rules {}, taken, link("b")];
         for act in &acts {

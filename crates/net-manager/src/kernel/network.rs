@@ -5,19 +5,21 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipnetwork::IpNetwork;
-use net_backend_linux::netlink::PortOptions;
+use net_backend_linux::netlink::{Netlink, PortOptions};
+use net_backend_linux::ra_socket::RaSocket;
 use net_backend_linux::{Tap, TapOptions};
 use net_usernet::Protocol;
 use net_wire::MacAddr;
 use socket2::{Domain, Socket, Type};
 
+use super::forwarding::{self, Family};
 use super::host::Host;
 use super::journal::{Act, Header, Journal};
 use super::ops::{KernelAttach, KernelForward, KernelOps, KernelPort};
 use super::plan::Plan;
 use super::state::{Held, StateDir};
 use super::system::{FarEnd, NewMacvtap, NewTap, System};
-use super::{forwarding, names, take_over, undo};
+use super::{names, take_over, undo};
 use crate::config::{NetworkConfig, NetworkMode};
 use crate::error::ManagerError;
 
@@ -65,7 +67,7 @@ impl KernelNetwork {
         config: &NetworkConfig,
         state: &StateDir,
     ) -> Result<Self, ManagerError> {
-        let plan = Plan::new(config)?;
+        let plan = Plan::new(config)?.on(&*system)?;
         let held = state.hold(&plan.network)?;
         system.hold(held.lock());
         undo::clean(&*system, state, &held, &plan.network)?;
@@ -109,6 +111,25 @@ impl KernelNetwork {
             ..TapOptions::default()
         };
         Ok(Tap::open(&self.plan.service, options)?)
+    }
+
+    /// Opens the socket by which the host advertises itself as the network's router of IPv6, and the
+    /// number of the interface that it belongs to; `None` where it is not, as
+    /// [`KernelNetwork::no_ipv6`] says.
+    ///
+    /// # Errors
+    /// [`ManagerError::Linux`]: no CAP_NET_RAW.
+    pub fn router_socket(&self) -> Result<Option<(RaSocket, u32)>, ManagerError> {
+        if self.plan.six.is_none() {
+            return Ok(None);
+        }
+        let index = Netlink::new()?.link(&self.plan.bridge)?.index;
+        Ok(Some((RaSocket::open(&self.plan.bridge, index)?, index)))
+    }
+
+    /// Why the host is the router of no IPv6 on this network, where it is not.
+    pub fn no_ipv6(&self) -> Option<&str> {
+        self.plan.no_ipv6.as_deref()
     }
 
     /// Takes everything away again.
@@ -157,7 +178,10 @@ impl KernelNetwork {
             inner.apply(plan)?;
         }
         if plan.mode == NetworkMode::Nat {
-            inner.enable_forwarding(plan)?;
+            inner.enable_forwarding(plan, Family::V4)?;
+            if plan.six.is_some() {
+                inner.enable_forwarding(plan, Family::V6)?;
+            }
         }
         if let Some(taken) = taken {
             inner.journal.note(Act::TakeOver(taken.clone()))?;
@@ -204,6 +228,7 @@ impl KernelNetwork {
                 mac: MacAddr(port.mac),
                 mtu: plan.mtu,
                 address: port.address,
+                address6: port.address6,
             };
             inner.system.create_veth(&near, mac, &far)?;
             inner.system.set_alias(&near, &names::mark(&plan.network))?;
@@ -289,11 +314,17 @@ impl KernelOps for KernelNetwork {
                 forward.bind, forward.guest
             )));
         }
+        if let (true, None, Some(why)) = (forward.bind.is_ipv6(), plan.six, &plan.no_ipv6) {
+            return Err(ManagerError::NoIpv6 {
+                bind: forward.bind,
+                why: why.clone(),
+            });
+        }
         let mut inner = self.inner();
         // A network that is for the host alone needs nothing forwarded, but for what is published
         // beyond the host.
         if !forward.bind.ip().is_loopback() {
-            inner.enable_forwarding(plan)?;
+            inner.enable_forwarding(plan, Family::of(forward.bind))?;
         }
         let (reserved, address) = reserve(forward.protocol, forward.bind)?;
         let published = Published {
@@ -348,8 +379,34 @@ impl Inner {
             self.system.set_setting(&setting, "1")?;
             self.system
                 .add_address(&plan.bridge, IpNetwork::V4(address))?;
+            // The host hears no router of a guest's making.
+            self.set6(&plan.bridge, "accept_ra", "0")?;
+            match plan.six {
+                // It has one address on the link, which guests know their router by.
+                Some(_) => self.set6(&plan.bridge, "addr_gen_mode", "1")?,
+                None => self.set6(&plan.bridge, "disable_ipv6", "1")?,
+            }
         }
-        Ok(self.system.set_up(&plan.bridge, true)?)
+        self.system.set_up(&plan.bridge, true)?;
+        // The kernel makes the route of an address of IPv6 only where the interface is up.
+        for address in plan
+            .six
+            .iter()
+            .flat_map(|six| [six.link_local, six.address])
+        {
+            self.system
+                .add_address(&plan.bridge, IpNetwork::V6(address))?;
+        }
+        Ok(())
+    }
+
+    /// Changes a setting of IPv6 of an interface of ours, on a host that has IPv6.
+    fn set6(&self, interface: &str, setting: &str, value: &str) -> Result<(), ManagerError> {
+        let path = format!("net/ipv6/conf/{interface}/{setting}");
+        if self.system.setting(&path)?.is_some_and(|now| now != value) {
+            self.system.set_setting(&path, value)?;
+        }
+        Ok(())
     }
 
     /// Makes an interface a port of the network's bridge.
@@ -371,6 +428,8 @@ impl Inner {
             }
         }
         self.system.set_bridge(interface, Some(&plan.bridge))?;
+        // The host is on the bridge, not on its ports: it would look for routers behind each.
+        self.set6(interface, "disable_ipv6", "1")?;
         if isolated || vlan.is_some() {
             let options = PortOptions {
                 isolated,
@@ -425,13 +484,17 @@ impl Inner {
         self.journal.strike(is_it)
     }
 
-    /// Lets the kernel forward packets, once.
-    fn enable_forwarding(&mut self, plan: &Plan) -> Result<(), ManagerError> {
-        let acts = self.journal.acts();
-        if acts.iter().any(|act| matches!(act, Act::Forwarding { .. })) {
+    /// Lets the kernel forward packets of a family, once.
+    fn enable_forwarding(&mut self, plan: &Plan, family: Family) -> Result<(), ManagerError> {
+        let is_it = |act: &Act| match act {
+            Act::Forwarding { settings } => family.is_of(settings),
+            _ => false,
+        };
+        if self.journal.acts().iter().any(is_it) {
             return Ok(());
         }
-        forwarding::enable(&*self.system, &self.state, &plan.network, &mut self.journal)
+        let journal = &mut self.journal;
+        forwarding::enable(&*self.system, &self.state, &plan.network, journal, family)
     }
 
     fn apply(&mut self, plan: &Plan) -> Result<(), ManagerError> {

@@ -52,6 +52,8 @@ pub struct NetnsPort {
     pub mac: [u8; 6],
     /// Its address with its prefix, and the router; without it the namespace asks DHCP.
     pub address: Option<(ipnetwork::Ipv4Network, Option<std::net::Ipv4Addr>)>,
+    /// Its IPv6 address with its prefix, where the network has IPv6. The router advertises itself.
+    pub address6: Option<ipnetwork::Ipv6Network>,
     /// The VLAN that its frames belong to, 1 to 4094.
     pub vlan: Option<u16>,
 }

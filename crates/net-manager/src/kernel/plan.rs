@@ -1,6 +1,6 @@
 //! What a network is to be in the kernel, worked out and checked before anything is made.
 
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use net_backend_linux::nftables::{Isolation, Reach, Table};
 use net_wire::MacAddr;
 
@@ -9,6 +9,7 @@ use super::system::System;
 use crate::addresses::overlap;
 use crate::config::{NetworkConfig, NetworkMode};
 use crate::error::ManagerError;
+use crate::ipv6::MIN_MTU;
 
 /// The most queues of a TAP device.
 const MAX_QUEUES: u16 = 256;
@@ -25,12 +26,50 @@ pub(super) struct Plan {
     pub(super) gateway_mac: MacAddr,
     /// The address of the bridge, where the host is the router.
     pub(super) address: Option<Ipv4Network>,
+    /// Those of IPv6, where the host is its router.
+    pub(super) six: Option<Six>,
+    /// Why there are none, where the host is the router of IPv4 alone.
+    pub(super) no_ipv6: Option<String>,
     /// The port behind which the network's own process stands.
     pub(super) service: String,
     pub(super) mtu: u16,
     pub(super) queues: u16,
     pub(super) isolated: bool,
     pub(super) take_over: Option<String>,
+}
+
+/// The bridge's addresses of IPv6.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Six {
+    /// The first of the network, with its prefix.
+    pub(super) address: Ipv6Network,
+    /// The one that guests know the router by.
+    pub(super) link_local: Ipv6Network,
+}
+
+impl Six {
+    fn new(config: &NetworkConfig) -> Result<Option<Self>, ManagerError> {
+        let Some(prefix) = config.prefix6() else {
+            return Ok(None);
+        };
+        // The checks of the gateway that will serve it, before anything is made.
+        let checked = net_gateway::Ipv6Config::new(prefix)?;
+        if config.mtu < MIN_MTU {
+            return Err(net_gateway::ConfigError::Mtu6(config.mtu).into());
+        }
+        let mac = bridge_mac(config.subnet);
+        let address = |ip, prefix| {
+            Ipv6Network::new(ip, prefix).map_err(|err| ManagerError::Invalid(err.to_string()))
+        };
+        Ok(Some(Self {
+            address: address(checked.ip, checked.prefix.prefix())?,
+            link_local: address(net_gateway::link_local(mac), 64)?,
+        }))
+    }
+
+    pub(super) fn prefix(&self) -> Option<Ipv6Network> {
+        Ipv6Network::new(self.address.network(), self.address.prefix()).ok()
+    }
 }
 
 impl Plan {
@@ -69,12 +108,25 @@ impl Plan {
             bridge_mac: bridge_mac(config.subnet),
             gateway_mac,
             address: (!bridged).then_some(address),
+            six: Six::new(config)?,
+            no_ipv6: config.no_ipv6().map(str::to_owned),
             service: names::service(&config.name),
             mtu: config.mtu,
             queues: config.queues,
             isolated: config.isolated,
             take_over: config.take_over.clone(),
         })
+    }
+
+    /// The same, without IPv6 where this host cannot be its router.
+    pub(super) fn on(mut self, system: &dyn System) -> Result<Self, ManagerError> {
+        if self.six.is_some()
+            && let Some(why) = system.no_ipv6()?
+        {
+            log::info!("network {} has no IPv6: {why}", self.network);
+            (self.six, self.no_ipv6) = (None, Some(why));
+        }
+        Ok(self)
     }
 
     /// Refuses what the state of the host forbids: a name that is taken, a bridge that is none, a
@@ -101,15 +153,22 @@ impl Plan {
         };
         for interface in system.interfaces()? {
             for there in system.addresses(&interface.name)? {
-                if let IpNetwork::V4(there) = there.network
-                    && overlap(there, address)
-                {
-                    return Err(ManagerError::SubnetTaken {
-                        subnet: address.network(),
-                        prefix: address.prefix(),
-                        by: format!("{there} of the interface {}", interface.name),
-                    });
-                }
+                let taken = match (there.network, self.six) {
+                    (IpNetwork::V4(there), _) if overlap(there, address) => {
+                        (address.network().into(), address.prefix())
+                    }
+                    (IpNetwork::V6(there), Some(Six { address, .. }))
+                        if overlap6(there, address) =>
+                    {
+                        (address.network().into(), address.prefix())
+                    }
+                    _ => continue,
+                };
+                return Err(ManagerError::SubnetTaken {
+                    subnet: taken.0,
+                    prefix: taken.1,
+                    by: format!("{} of the interface {}", there.network, interface.name),
+                });
             }
         }
         Ok(())
@@ -129,13 +188,20 @@ impl Plan {
                 NetworkMode::Bridge => Reach::Bridged,
             },
             subnet4: Ipv4Network::new(address.network(), address.prefix()).ok(),
+            subnet6: self.six.and_then(|six| six.prefix()),
             isolation: self.isolated.then(|| Isolation {
                 ports: guests,
                 gateway: Some((self.service.clone(), self.gateway_mac)),
+                router: Some(self.bridge_mac),
             }),
             ..Table::default()
         })
     }
+}
+
+/// Whether two networks have an address in common.
+fn overlap6(one: Ipv6Network, other: Ipv6Network) -> bool {
+    one.contains(other.network()) || other.contains(one.network())
 }
 
 /// The hardware address of a bridge of our own: the same for the same network, as the gateway's is,

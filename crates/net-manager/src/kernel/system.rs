@@ -7,7 +7,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use net_backend_linux::LinuxError;
 use net_backend_linux::netlink::{Address, PortOptions, Route};
 use net_backend_linux::nftables::{Forward, Table};
@@ -50,6 +50,8 @@ pub(super) struct FarEnd {
     pub(super) mac: MacAddr,
     pub(super) mtu: u16,
     pub(super) address: Option<(Ipv4Network, Option<std::net::Ipv4Addr>)>,
+    /// The router of IPv6 tells the rest.
+    pub(super) address6: Option<Ipv6Network>,
 }
 
 /// A macvtap to make.
@@ -114,4 +116,7 @@ pub(super) trait System: Send {
     /// A setting below `/proc/sys`; `None` if there is none of that name.
     fn setting(&self, path: &str) -> Result<Option<String>>;
     fn set_setting(&self, path: &str, value: &str) -> Result<()>;
+
+    /// Why the host can be the router of no network of IPv6; `None` if it can.
+    fn no_ipv6(&self) -> Result<Option<String>>;
 }

@@ -44,15 +44,24 @@ pub(super) fn inspect(
         up: seen.up,
         addresses: addresses.collect(),
         routes: routes.collect(),
+        disable_ipv6: system.setting(&disable_ipv6(interface))?,
+        accept_ra: system.setting(&accept_ra(bridge))?,
     })
 }
 
 /// Makes the interface a port and moves what it has to the bridge, which is up.
 pub(super) fn take(system: &dyn System, taken: &TakenOver) -> Result<(), ManagerError> {
     let (interface, bridge) = (&taken.interface, &taken.bridge);
+    // The bridge listens to the routers that the interface has listened to.
+    if let Some(value) = system.setting(&accept_ra(interface))? {
+        set(system, &accept_ra(bridge), &value)?;
+    }
     system.set_bridge(interface, Some(bridge))?;
     system.set_up(interface, true)?;
-    move_all(system, taken, interface, bridge)
+    move_all(system, taken, interface, bridge)?;
+    // What is left are addresses and routes that advertisements brought. Nothing arrives there any
+    // more, and the bridge asks for its own.
+    set(system, &disable_ipv6(interface), "1")
 }
 
 /// Gives everything back. May be called again after it was cut short at any point, and after
@@ -65,6 +74,13 @@ pub(super) fn give_back(system: &dyn System, taken: &TakenOver) -> Result<(), Ma
     };
     if seen.bridge.as_ref() == Some(bridge) {
         system.set_bridge(interface, None)?;
+    }
+    if let Some(value) = &taken.disable_ipv6 {
+        // With it the kernel asks for routers again.
+        set(system, &disable_ipv6(interface), value)?;
+    }
+    if let Some(value) = &taken.accept_ra {
+        set(system, &accept_ra(bridge), value)?;
     }
     if system.find(bridge)?.is_some() {
         move_all(system, taken, bridge, interface)?;
@@ -108,6 +124,22 @@ fn give(system: &dyn System, taken: &TakenOver, to: &str) -> Result<(), ManagerE
         .partition(|route| route.gateway.is_none());
     for route in links.into_iter().chain(gateways) {
         system.add_route(to, route)?;
+    }
+    Ok(())
+}
+
+fn disable_ipv6(interface: &str) -> String {
+    format!("net/ipv6/conf/{interface}/disable_ipv6")
+}
+
+fn accept_ra(interface: &str) -> String {
+    format!("net/ipv6/conf/{interface}/accept_ra")
+}
+
+/// Changes a setting that is there and has another value.
+fn set(system: &dyn System, path: &str, value: &str) -> Result<(), ManagerError> {
+    if system.setting(path)?.is_some_and(|now| now != value) {
+        system.set_setting(path, value)?;
     }
     Ok(())
 }

@@ -43,6 +43,7 @@ fn netns() -> KernelAttach {
         interface: "eth0".to_owned(),
         mac: [2, 0, 0, 0, 0, 5],
         address: None,
+        address6: None,
         vlan: None,
     })
 }
@@ -57,6 +58,15 @@ fn publish(guest: u8) -> KernelForward {
         protocol: Protocol::Tcp,
         bind: (Ipv4Addr::LOCALHOST, 0).into(),
         guest: SocketAddr::from(([10, 7, 0, guest], 80)),
+    }
+}
+
+/// The same over IPv6, on every address of the host.
+fn publish6() -> KernelForward {
+    KernelForward {
+        protocol: Protocol::Tcp,
+        bind: "[::]:0".parse().unwrap(),
+        guest: "[fd07::3]:80".parse().unwrap(),
     }
 }
 
@@ -76,6 +86,7 @@ fn whole_life(fake: &Fake, config: &NetworkConfig, root: &Path) -> Result<(), Ma
     } else {
         let address = network.forward(&publish(3))?;
         network.forward(&publish(4))?;
+        network.forward(&publish6())?;
         network.unforward(Protocol::Tcp, address)?;
     }
     network.detach("tap1")?;
@@ -260,13 +271,108 @@ fn the_last_network_gives_forwarding_back() {
 fn forwarding_that_was_on_stays_on() {
     let (fake, root) = (host(), tempfile::tempdir().unwrap());
     fake.change_world(|world| {
-        world
-            .settings
-            .insert("net/ipv4/ip_forward".into(), "1".into());
+        for switch in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            world.settings.insert(switch.into(), "1".into());
+        }
     });
     let before = fake.world();
     whole_life(&fake, &config("blue", NetworkMode::Nat), root.path()).unwrap();
     assert_eq!(fake.world(), before);
+}
+
+/// A host whose way out was advertised to it keeps that while it forwards for guests, and listens
+/// as before when they are gone.
+#[test]
+fn a_router_for_guests_still_hears_its_own_router() {
+    let (fake, root) = (host(), tempfile::tempdir().unwrap());
+    let before = fake.world();
+    let network = create(&fake, &config("blue", NetworkMode::Nat), root.path()).unwrap();
+    let world = fake.world();
+    let six = |name: &str| world.settings[&format!("net/ipv6/conf/{name}")].clone();
+    assert_eq!(six("all/forwarding"), "1");
+    assert_eq!(world.routes("eth0"), before.routes("eth0"));
+    assert_eq!(six("eth0/accept_ra"), "2");
+    // An interface that comes later does as the others, and guests are not listened to.
+    assert_eq!(six("default/accept_ra"), "2");
+    assert_eq!(six("ab-blue/accept_ra"), "0");
+    let addresses = world.addresses("ab-blue");
+    let six: Vec<_> = addresses.iter().filter(|it| it.is_ipv6()).collect();
+    assert_eq!(six.len(), 2, "{six:?}");
+    assert_eq!(six[0].to_string(), "fe80::ad:aff:fe07:0/64");
+    network.destroy().unwrap();
+    assert_eq!(fake.world(), before);
+    // Nor does a host that routes on one interface begin to listen there.
+    fake.change_world(|world| {
+        let path = "net/ipv6/conf/eth0/forwarding";
+        world.settings.insert(path.into(), "1".into());
+    });
+    let before = fake.world();
+    let network = create(&fake, &config("blue", NetworkMode::Nat), root.path()).unwrap();
+    assert_eq!(fake.world().settings["net/ipv6/conf/eth0/accept_ra"], "1");
+    network.destroy().unwrap();
+    assert_eq!(fake.world().settings, before.settings);
+}
+
+/// A host without IPv6 has networks without it, which say why.
+#[test]
+fn no_ipv6_without_the_hosts() {
+    let (fake, root) = (host(), tempfile::tempdir().unwrap());
+    fake.change_world(|world| {
+        let path = "net/ipv6/conf/default/disable_ipv6";
+        world.settings.insert(path.into(), "1".into());
+    });
+    let before = fake.world();
+    let network = create(&fake, &config("blue", NetworkMode::Nat), root.path()).unwrap();
+    assert_eq!(network.no_ipv6(), Some("a test forbids it"));
+    let world = fake.world();
+    assert_eq!(world.settings["net/ipv6/conf/all/forwarding"], "0");
+    assert!(world.addresses("ab-blue").iter().all(|it| it.is_ipv4()));
+    assert_eq!(world.rules["blue"].subnet6, None);
+    let error = network.forward(&publish6()).unwrap_err().to_string();
+    assert!(error.contains("a test forbids it"), "{error}");
+    network.destroy().unwrap();
+    assert_eq!(fake.world(), before);
+    let off = NetworkConfig {
+        ipv6: false,
+        ..config("blue", NetworkMode::HostOnly)
+    };
+    let network = create(&host(), &off, root.path()).unwrap();
+    assert!(network.no_ipv6().unwrap().contains("switched off"));
+}
+
+/// A port of the host's IPv6 loopback is what the kernel carries nowhere; any other turns the
+/// forwarding of IPv6 on, and of IPv6 alone.
+#[test]
+fn a_port_of_ipv6_is_published() {
+    let (fake, root) = (host(), tempfile::tempdir().unwrap());
+    let before = fake.world();
+    let network = create(&fake, &config("blue", NetworkMode::HostOnly), root.path()).unwrap();
+    let bind = network.forward(&publish6()).unwrap();
+    let settings = fake.world().settings;
+    assert_eq!(settings["net/ipv6/conf/all/forwarding"], "1");
+    assert_eq!(settings["net/ipv4/ip_forward"], "0");
+    let forwards = &fake.world().rules["blue"].forwards;
+    assert_eq!((forwards.len(), forwards[0].bind), (1, bind));
+    network.unforward(Protocol::Tcp, bind).unwrap();
+    network.destroy().unwrap();
+    assert_eq!(fake.world(), before);
+}
+
+/// A prefix that the host is in already is refused, as a subnet is.
+#[test]
+fn a_prefix_that_the_host_is_in_is_refused() {
+    let (fake, root) = (host(), tempfile::tempdir().unwrap());
+    let mut asked = config("blue", NetworkMode::Nat);
+    asked.subnet6 = Some("2001:db8::/64".parse().unwrap());
+    let error = create(&fake, &asked, root.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("2001:db8::") && error.contains("eth0"),
+        "{error}"
+    );
+    for bad in ["fd00::/48", "fe80::/64"] {
+        asked.subnet6 = Some(bad.parse().unwrap());
+        assert!(create(&fake, &asked, root.path()).is_err(), "{bad}");
+    }
 }
 
 /// The alias tells whose an interface is: a name that somebody else has taken meanwhile is safe.
@@ -389,9 +495,9 @@ fn what_is_taken_over_moves_to_the_bridge() {
             mac("ab-blue") == mac("eth0"),
         )
     };
-    assert_eq!(moved(&fake.world()), (true, 1, true));
+    assert_eq!(moved(&fake.world()), (true, 2, true));
     drop(network);
-    assert_eq!(fake.world().addresses("eth0").len(), 1);
+    assert_eq!(fake.world().addresses("eth0").len(), 2);
     // One that is a port of somebody else's bridge is not taken from it.
     fake.change_world(|world| world.add("br0", None, Some("bridge")));
     super::system::System::set_bridge(&fake, "eth0", Some("br0")).unwrap();
@@ -498,11 +604,11 @@ fn published_ports_are_reserved() {
         network.unforward(protocol, address).unwrap();
         network.unforward(protocol, address).unwrap();
     }
-    let v6 = KernelForward {
+    let crossed = KernelForward {
         bind: "[::1]:0".parse().unwrap(),
         ..publish(3)
     };
-    assert!(network.forward(&v6).is_err());
+    assert!(network.forward(&crossed).is_err());
     let bridged = create(&fake, &take_over_as("red"), root.path()).unwrap();
     assert!(bridged.forward(&publish(3)).is_err());
 }

@@ -78,7 +78,11 @@ impl Worker {
             Attach::Backend(backend) => self.add_port(backend, key, None, now).map(|_| ()),
             Attach::Listener(listener) => self.listen(listener, key),
             Attach::Trunk => {
-                self.core.gateway.name_guest(&name, address);
+                self.core.gateway.name_guest(&name, address, address6);
+                #[cfg(target_os = "linux")]
+                if let Some(router) = &mut self.host_router {
+                    router.announce(now);
+                }
                 Ok(())
             }
         };
@@ -92,6 +96,7 @@ impl Worker {
             id: AttachmentId(key),
             name,
             address,
+            address6,
             connected,
         })
     }

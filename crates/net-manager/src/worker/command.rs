@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use ipnetwork::Ipv6Network;
 use net_backend::NetworkBackend;
 use net_usernet::Forward;
 
@@ -58,6 +59,9 @@ pub struct AttachmentInfo {
     pub name: String,
     /// The address kept for its guest.
     pub address: Ipv4Addr,
+    /// The IPv6 address that its guest is known to keep: given to it, or made from its hardware
+    /// address. It may have others.
+    pub address6: Option<Ipv6Addr>,
     /// Whether a guest is connected.
     pub connected: bool,
 }
@@ -125,6 +129,10 @@ pub struct Status {
     pub ports: Vec<(String, PortStatistics)>,
     /// The interface that packets leave by, with [`crate::Engine::Fast`].
     pub uplink: Option<UplinkStatus>,
+    /// The prefix of the network's IPv6 addresses, where this program or its host is their router.
+    pub prefix6: Option<Ipv6Network>,
+    /// Why there is none.
+    pub no_ipv6: Option<String>,
 }
 
 impl Worker {
@@ -228,6 +236,7 @@ impl Worker {
                     id: AttachmentId(key),
                     name: attachment.name.clone(),
                     address: self.address_of(attachment),
+                    address6: self.address6(attachment),
                     connected: attachment.is_connected(),
                 })
                 .collect(),
@@ -238,6 +247,14 @@ impl Worker {
                 .map(|(_, port)| (port.name.clone(), port.statistics))
                 .collect(),
             uplink: self.core.uplink.status(),
+            prefix6: self
+                .core
+                .gateway
+                .config()
+                .ipv6
+                .as_ref()
+                .map(|six| six.prefix),
+            no_ipv6: self.no_ipv6.clone(),
         }
     }
 }

@@ -84,7 +84,7 @@ impl Core {
             let frame = &frames[n];
             self.ports.capture_lent(frame);
             // What speaks for the router goes nowhere; it ends the run before it as well.
-            if self.has_gateway && !self.gateway.may_pass(frame) {
+            if self.has_gateway && !self.is_router(from, frame) && !self.gateway.may_pass(frame) {
                 if let Some((next, start)) = run.take() {
                     self.send_run(from, next, &mut frames[start..n], now);
                 }
@@ -120,6 +120,12 @@ impl Core {
         if let Some((next, start)) = run {
             self.send_run(from, next, &mut frames[start..], now);
         }
+    }
+
+    /// Whether a frame comes from the host behind the trunk, where that is the router.
+    fn is_router(&self, from: PortId, frame: &ZeroCopyPacket<'_>) -> bool {
+        self.trunk
+            .is_some_and(|trunk| trunk.port == from && trunk.router == Some(frame.src_mac()))
     }
 
     /// Whether a frame comes from a guest behind the trunk, on a network whose guests are kept from

@@ -8,6 +8,8 @@ mod attach;
 mod command;
 mod data_path;
 mod fast;
+#[cfg(target_os = "linux")]
+mod host_router;
 mod links;
 mod listener;
 mod pcap;
@@ -61,6 +63,11 @@ pub(crate) struct Worker {
     dns_queries: u64,
     /// Whether guests are told of a way out for IPv6.
     router6: Router6,
+    /// What tells them, where that is the host.
+    #[cfg(target_os = "linux")]
+    host_router: Option<host_router::HostRouter>,
+    /// Why the network has no IPv6, where it has none.
+    no_ipv6: Option<String>,
     poll: Poll,
     commands: mpsc::Receiver<Command>,
     attachments: Slab<Attachment>,
@@ -110,8 +117,7 @@ impl Worker {
         let registry = |what| poll.registry().try_clone().map_err(host(what));
 
         let mut seed = [0; 48];
-        getrandom::fill(&mut seed)
-            .map_err(|err| host("read random bytes")(std::io::Error::other(err)))?;
+        getrandom::fill(&mut seed).map_err(no_random)?;
         let [dns_seed, relay_seed, translator_seed] = split_seed(&seed);
 
         let mut resolvers = None;
@@ -137,8 +143,8 @@ impl Worker {
         } else {
             gateway_config.upstreams = config.dns.clone();
         }
-        if let Some(prefix) = config.prefix6().filter(|_| !config.is_in_kernel()) {
-            gateway_config.ipv6 = Some(net_gateway::Ipv6Config::new(prefix)?);
+        if let Some(prefix) = config.prefix6() {
+            gateway_config.ipv6 = Some(ipv6_of(config, prefix)?);
         }
         let mut gateway = Gateway::new(gateway_config, dns_seed)?;
         let addresses = Addresses::new(config.reservations.clone(), &mut gateway)?;
@@ -182,6 +188,9 @@ impl Worker {
             resolvers,
             dns_queries: 0,
             router6: Router6::of(config),
+            #[cfg(target_os = "linux")]
+            host_router: None,
+            no_ipv6: config.no_ipv6().map(str::to_owned),
             poll,
             commands,
             attachments: Slab::new(),
@@ -217,6 +226,13 @@ impl Worker {
             for event in &events {
                 match token::owner(event.token()) {
                     Owner::Waker => stop |= self.commands(now),
+                    Owner::Router =>
+                    {
+                        #[cfg(target_os = "linux")]
+                        if let Some(router) = &mut self.host_router {
+                            router.ready(now);
+                        }
+                    }
                     Owner::Port(id) => {
                         if event.is_writable() {
                             self.core.ports.mark_dirty(id);
@@ -238,6 +254,10 @@ impl Worker {
             }
             if stop {
                 self.core.gateway.farewell(&mut self.core.outputs);
+                #[cfg(target_os = "linux")]
+                if let Some(router) = &mut self.host_router {
+                    router.farewell();
+                }
                 self.settle(now);
                 return;
             }
@@ -267,6 +287,7 @@ impl Worker {
                 .uplink
                 .packets()
                 .and_then(|packets| packets.reopen_at()),
+            self.router_deadline(),
         ];
         let next = backends.chain(engines.into_iter().flatten()).min()?;
         Some(next.saturating_sub(now))
@@ -320,6 +341,10 @@ impl Worker {
             .is_some_and(|at| at <= now)
         {
             self.core.gateway.on_deadline(now, &mut self.core.outputs);
+        }
+        #[cfg(target_os = "linux")]
+        if let Some(router) = &mut self.host_router {
+            router.on_deadline(now);
         }
         if self.dns.next_deadline().is_some_and(|at| at <= now) {
             self.dns
@@ -398,12 +423,30 @@ impl Worker {
 
     /// Follows the host's routes: guests are told of a way out for IPv6 while there is one.
     fn follow_routes(&mut self, now: Duration) {
+        #[cfg(target_os = "linux")]
+        if let Some(router) = &mut self.host_router {
+            if let Some(routed) = self.router6.look(router.routes, now) {
+                router.set_routed(routed, now);
+            }
+            return;
+        }
         let relays = self.core.uplink.relays();
-        if self.core.gateway.link_local().is_some()
+        if self.core.gateway.advertises()
             && let Some(routed) = self.router6.look(relays, now)
         {
             self.core.gateway.set_ipv6_router(routed, now);
         }
+    }
+
+    /// When the host has something to advertise, or its routes are to be looked at: no packet of a
+    /// guest wakes this worker for that.
+    fn router_deadline(&self) -> Option<Duration> {
+        #[cfg(target_os = "linux")]
+        if let Some(router) = &self.host_router {
+            let look = self.router6.next_look().filter(|_| router.routes);
+            return router.next_deadline().into_iter().chain(look).min();
+        }
+        None
     }
 
     /// Follows the host's resolvers while guests ask questions.
@@ -420,6 +463,28 @@ impl Worker {
                 .set_upstreams(resolvers.servers().to_vec());
         }
     }
+}
+
+/// The gateway's part of IPv6 in `prefix`: it is the router itself, or next to the host that is.
+fn ipv6_of(
+    config: &NetworkConfig,
+    prefix: ipnetwork::Ipv6Network,
+) -> Result<net_gateway::Ipv6Config, ManagerError> {
+    let mut six = net_gateway::Ipv6Config::new(prefix)?;
+    #[cfg(target_os = "linux")]
+    if config.is_in_kernel()
+        && let Some(mac) = crate::kernel::router_mac(config)
+    {
+        six.behind_trunk = Some(net_gateway::Router6 { ip: six.ip, mac });
+        six.ip = std::net::Ipv6Addr::from_bits(six.ip.to_bits().saturating_add(1));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (config, &mut six);
+    Ok(six)
+}
+
+fn no_random(err: getrandom::Error) -> ManagerError {
+    ManagerError::host("read random bytes")(std::io::Error::other(err))
 }
 
 /// Cuts the random seed into what each engine gets.

@@ -14,6 +14,9 @@ const PORT_BASE: usize = 0x0200_0000;
 pub(super) enum Owner {
     /// A command waits.
     Waker,
+    /// A guest looks for a router.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    Router,
     /// A port, by number.
     Port(u32),
     /// A listener, by number.
@@ -26,6 +29,9 @@ pub(super) enum Owner {
 
 /// The waker's token.
 pub(super) const WAKER: Token = Token(0);
+
+/// The token of the socket of [`Owner::Router`].
+pub(super) const ROUTER: Token = Token(1);
 
 /// The token of a port.
 pub(super) fn port(port: u32) -> Token {
@@ -44,6 +50,7 @@ pub(super) fn owner(token: Token) -> Owner {
         n if n >= DNS_BASE => Owner::Dns,
         n if n >= LISTENER_BASE => Owner::Listener(n - LISTENER_BASE),
         n if n >= PORT_BASE => Owner::Port((n - PORT_BASE) as u32),
+        n if n == ROUTER.0 => Owner::Router,
         _ => Owner::Waker,
     }
 }
@@ -55,6 +62,7 @@ mod tests {
     #[test]
     fn every_token_finds_its_owner() {
         assert_eq!(owner(WAKER), Owner::Waker);
+        assert_eq!(owner(ROUTER), Owner::Router);
         assert_eq!(owner(port(77)), Owner::Port(77));
         assert_eq!(owner(listener(5)), Owner::Listener(5));
         assert_eq!(owner(Token(DNS_BASE)), Owner::Dns);

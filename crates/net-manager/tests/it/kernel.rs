@@ -8,6 +8,7 @@
 
 mod killed;
 mod modes;
+mod six;
 mod snapshot;
 
 use std::net::Ipv4Addr;
@@ -37,11 +38,18 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("kernel_vlans", modes::vlans),
     ("kernel_served_tap", modes::served_tap),
     ("kernel_one_owner", modes::one_owner),
+    ("kernel_ipv6_nat", six::nat),
+    ("kernel_ipv6_isolated", six::isolated),
+    ("kernel_ipv6_bridge", six::bridge),
+    ("kernel_ipv6_none", six::none),
     ("kernel_killed", killed::killed),
 ];
 
 const HOST: &str = "198.51.100.2";
 const FAR: &str = "198.51.100.1";
+const FAR6: &str = "2001:db8:1::1";
+/// The prefix of the outside network, which the other host advertises where a case has IPv6.
+const OUTSIDE6: &str = "2001:db8:1::/64";
 
 /// The host, and what is outside of it.
 struct World {
@@ -53,12 +61,37 @@ struct World {
 impl World {
     /// Ends the case where this kernel or this user cannot have networks of this mode.
     fn new(mode: NetworkMode) -> Self {
+        // Nothing is said over IPv6 that no case asked for.
+        let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+        Self::make(mode)
+    }
+
+    /// The same with IPv6, of which the host outside is the router; this one has heard it.
+    fn with_ipv6(mode: NetworkMode) -> Self {
+        let default = Path::new("/proc/sys/net/ipv6/conf/default");
+        if std::fs::write(default.join("accept_dad"), "0").is_err() {
+            println!("skip: this kernel has no IPv6");
+            std::process::exit(0);
+        }
+        // Whoever looks for a router does so at once.
+        std::fs::write(default.join("router_solicitation_delay"), "0").unwrap();
+        let mut world = Self::make(mode);
+        world.far.ask(&format!("up eth0 {FAR6}/64 1500"));
+        world.far.ask("forward");
+        world.far.ask(&format!("serve-ra eth0 {OUTSIDE6}"));
+        let begun = std::time::Instant::now();
+        while six::heard(&world.netlink, "up0").is_none() {
+            assert!(begun.elapsed().as_secs() < 30, "no router is heard");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        world
+    }
+
+    fn make(mode: NetworkMode) -> Self {
         if let Err(why) = kernel_can(mode) {
             println!("skip: {why}");
             std::process::exit(0);
         }
-        // Nothing is said over IPv6 that no case asked for.
-        let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
         let netlink = Netlink::new().unwrap();
         netlink.set_up(netlink.link("lo").unwrap().index).unwrap();
         let mut far = Peer::start();

@@ -79,7 +79,6 @@ struct Row {
     published6: Cell,
 }
 
-const BY_IPV4: Cell = Cell::NotInThisMode("the kernel's modes route IPv4 alone");
 const NO_PORTS: Cell = Cell::NotInThisMode("guests are outside themselves");
 
 const NAT_USER: Row = Row {
@@ -92,7 +91,7 @@ const NAT_USER: Row = Row {
     guest6: Cell::Seen(As::Itself),
     host6: Cell::Seen(As::Host),
     outside6: Cell::Seen(As::Host),
-    published6: Cell::NotInThisMode("a published port leads to the IPv4 address of a guest"),
+    published6: Cell::Seen(As::Itself),
 };
 
 const NAT_KERNEL: Row = Row {
@@ -103,9 +102,9 @@ const NAT_KERNEL: Row = Row {
     outside: Cell::Seen(As::Host),
     published: Cell::Seen(As::Itself),
     guest6: Cell::Seen(As::Itself),
-    host6: BY_IPV4,
-    outside6: BY_IPV4,
-    published6: BY_IPV4,
+    host6: Cell::Seen(As::Itself),
+    outside6: Cell::Seen(As::Host),
+    published6: Cell::Seen(As::Itself),
 };
 
 const NAT_FAST: Row = Row {
@@ -130,9 +129,9 @@ const HOST_ONLY: Row = Row {
     // A guest that has a route back, as the world gives it here.
     published: Cell::Seen(As::Itself),
     guest6: Cell::Seen(As::Itself),
-    host6: BY_IPV4,
+    host6: Cell::Seen(As::Itself),
     outside6: Cell::Shut,
-    published6: BY_IPV4,
+    published6: Cell::Seen(As::Itself),
 };
 
 const ISOLATED: Row = Row {

@@ -150,6 +150,18 @@ fn answer(netlink: &Netlink, line: &str) -> std::io::Result<String> {
         ["lease", link] => dhcp::take(netlink, link),
         ["serve-dhcp", link, from, to] => dhcp::serve(netlink, link, ip(from)..=ip(to)),
         ["global6", link, prefix] => six::global(netlink, link, prefix.parse().unwrap()),
+        ["routed6", link] => six::routed(netlink, link),
+        ["addresses6", link] => Ok(six::addresses(netlink, link)),
+        ["mac", link, mac] => {
+            let index = netlink.link(link).unwrap().index;
+            netlink.set_mac(index, mac.parse().unwrap()).unwrap();
+            Ok("set".into())
+        }
+        ["serve-ra", link, prefix] => six::serve(netlink, link, prefix.parse().unwrap()),
+        ["advertise-once", link, prefix] => {
+            six::advertise_once(netlink, link, prefix.parse().unwrap())
+        }
+        ["dns6", server] => six::resolve(server.parse().unwrap()),
         ["tcp", server, bytes] => tcp(address(server), bytes.parse().unwrap()),
         // An interface for the frames of one VLAN, tagged on the wire.
         ["vlan", link, id, network] => {

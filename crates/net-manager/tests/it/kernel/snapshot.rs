@@ -19,6 +19,12 @@ impl Snapshot {
             let bridge = links.iter().find(|it| Some(it.index) == link.controller);
             let mut routes: Vec<_> = netlink.routes(link.index).unwrap();
             routes.sort_by_key(|route| format!("{route:?}"));
+            let mut addresses = netlink.addresses(link.index).unwrap();
+            // What was advertised lasts until it is advertised again.
+            for address in &mut addresses {
+                address.lifetime = address.lifetime.map(|_| (0, 0));
+            }
+            addresses.sort_by_key(|address| address.network);
             let text = format!(
                 "{} {:?} {} {} {:?} {:?} {:?}\n{:?}\n{routes:?}",
                 link.index,
@@ -28,7 +34,7 @@ impl Snapshot {
                 bridge.map(|bridge| &bridge.name),
                 link.kind,
                 link.alias,
-                netlink.addresses(link.index).unwrap(),
+                addresses,
             );
             all.insert(format!("link {}", link.name), text);
         }

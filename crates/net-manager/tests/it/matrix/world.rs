@@ -18,12 +18,16 @@ const HOST: &str = "198.51.100.2";
 const HOST6: &str = "2001:db8:1::2";
 pub(super) const NEAR: &str = "198.51.100.1";
 pub(super) const NEAR6: &str = "2001:db8:1::1";
+/// The prefix of that network, which its router advertises to guests in bridge mode.
+const OUTSIDE6: &str = "2001:db8:1::/64";
 pub(super) const FAR: &str = "203.0.113.9";
 pub(super) const FAR6: &str = "2001:db8:2::9";
 /// The router of the guests' network, where it has addresses of its own.
 const ROUTER: &str = "10.7.0.1";
 /// What its bridge is known by on the link, after its hardware address.
 const ROUTER6: &str = "fe80::ad:aff:fe07:0";
+/// The same in the prefix that it advertises.
+const ROUTER6_GLOBAL: &str = "fd00:7::1";
 const PREFIX6: &str = "fd00:7::/64";
 
 pub(super) struct Guest {
@@ -72,10 +76,11 @@ impl World {
             std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
             std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
             near.ask(&format!("route 10.7.0.0/24 {HOST} eth0"));
-            near.ask(&format!("route fd00:6::/64 {HOST6} eth0"));
+            near.ask(&format!("route {PREFIX6} {HOST6} eth0"));
         }
         if matches!(mode, Mode::Bridge | Mode::BridgeJoined) {
             near.ask("serve-dhcp eth0 198.51.100.50 198.51.100.59");
+            near.ask(&format!("serve-ra eth0 {OUTSIDE6}"));
         }
         let network = Network::new(config);
         network.start().unwrap();
@@ -93,6 +98,7 @@ impl World {
     /// Where guests find the host: a server of several addresses answers from the nearest one.
     pub(super) fn host(&self, six: bool) -> IpAddr {
         let text = match (self.mode, six) {
+            (Mode::NatKernel | Mode::HostOnly | Mode::Isolated, true) => ROUTER6_GLOBAL,
             (_, true) => HOST6,
             (Mode::NatUser | Mode::Bridge | Mode::BridgeJoined, false) => HOST,
             (_, false) => ROUTER,
@@ -124,8 +130,10 @@ fn config(mode: Mode, state: &std::path::Path) -> NetworkConfig {
         Mode::HostOnly | Mode::Isolated => (NetworkMode::HostOnly, Engine::Auto),
         Mode::Bridge | Mode::BridgeJoined => (NetworkMode::Bridge, Engine::Auto),
     };
+    if !matches!(mode, Mode::NatFast | Mode::Bridge | Mode::BridgeJoined) {
+        config.subnet6 = Some(PREFIX6.parse().unwrap());
+    }
     match mode {
-        Mode::NatUser => config.subnet6 = Some(PREFIX6.parse().unwrap()),
         Mode::NatFast => {
             config.uplink = Some(UplinkConfig::new(
                 UplinkDevice::Interface("up0".to_owned()),
@@ -136,13 +144,15 @@ fn config(mode: Mode, state: &std::path::Path) -> NetworkConfig {
         Mode::Isolated => config.isolated = true,
         Mode::Bridge => config.take_over = Some("up0".to_owned()),
         Mode::BridgeJoined => config.bridge = Some("br0".to_owned()),
-        Mode::NatKernel | Mode::HostOnly => {}
+        Mode::NatUser | Mode::NatKernel | Mode::HostOnly => {}
     }
     config
 }
 
 /// Two hosts outside, one of them the router to the other, and the host's way there.
 fn outside(netlink: &Netlink, mode: Mode) -> (Peer, Peer) {
+    // The host keeps to the address that it is given here; guests listen to the router outside.
+    let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/accept_ra", "0");
     let [mut near, mut far] = [(); 2].map(|()| Peer::start());
     let end = |name, peer| VethEnd {
         netns: Some(Peer::namespace(peer)),
@@ -217,21 +227,19 @@ fn guest(netlink: &Netlink, network: &Network, mode: Mode, n: usize) -> Guest {
     let lease = peer.ask("lease eth0");
     let ip = lease.split(' ').next().and_then(|ip| ip.parse().ok());
     let ip = ip.unwrap_or_else(|| panic!("{lease}"));
-    let by_hand = match mode {
-        Mode::NatUser => None,
-        Mode::Bridge | Mode::BridgeJoined => Some(format!("2001:db8:1::5{n}")),
-        _ => Some(format!("fd00:6::{}", n + 2)),
-    };
-    let ip6 = match by_hand {
-        None => peer.ask(&format!("global6 eth0 {PREFIX6}")),
-        Some(ip6) => {
+    let ip6 = match mode {
+        Mode::NatFast => {
+            let ip6 = format!("fd00:6::{}", n + 2);
             peer.ask(&format!("up eth0 {ip6}/64 1500"));
             ip6
         }
+        Mode::Bridge | Mode::BridgeJoined => peer.ask(&format!("global6 eth0 {OUTSIDE6}")),
+        _ => peer.ask(&format!("global6 eth0 {PREFIX6}")),
     };
     match mode {
-        Mode::Bridge | Mode::BridgeJoined => {
-            peer.ask(&format!("route ::/0 {NEAR6} eth0"));
+        Mode::NatUser | Mode::NatKernel | Mode::Bridge | Mode::BridgeJoined => {
+            let router = peer.ask("routed6 eth0");
+            assert!(router.starts_with("fe80:"), "{router}");
         }
         // Guests that send to the host what is for others.
         Mode::HostOnly | Mode::Isolated => {

@@ -4,7 +4,9 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use ipnetwork::{IpNetwork, Ipv6Network};
-use net_backend_linux::netlink::Netlink;
+use net_backend_linux::netlink::{Netlink, Route};
+use net_backend_linux::ra_socket::{ALL_NODES, RaSocket};
+use net_dhcp::ra::{Advertiser, Destination, Prefix, RaConfig, State, message};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{PATIENCE, PORT, STANDSTILL};
@@ -57,6 +59,107 @@ pub(super) fn global(
         std::thread::sleep(Duration::from_millis(50));
     }
     Err(std::io::ErrorKind::TimedOut.into())
+}
+
+/// Waits until the interface has heard of a default router.
+pub(super) fn routed(netlink: &Netlink, link: &str) -> std::io::Result<String> {
+    let index = netlink.link(link).unwrap().index;
+    let begun = Instant::now();
+    while begun.elapsed() < STANDSTILL {
+        let routes = netlink.routes(index).unwrap();
+        let heard = |route: &&Route| {
+            route.protocol == Route::BY_ADVERTISEMENT && route.destination.prefix() == 0
+        };
+        if let Some(gateway) = routes.iter().find(heard).and_then(|route| route.gateway) {
+            return Ok(gateway.to_string());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Err(std::io::ErrorKind::TimedOut.into())
+}
+
+/// The addresses of an interface but the link-local ones.
+pub(super) fn addresses(netlink: &Netlink, link: &str) -> String {
+    let index = netlink.link(link).unwrap().index;
+    let addresses = netlink.addresses(index).unwrap();
+    let own = addresses
+        .iter()
+        .filter_map(|address| match address.network {
+            IpNetwork::V6(own) if !own.ip().is_unicast_link_local() => Some(own.ip().to_string()),
+            _ => None,
+        });
+    own.collect::<Vec<_>>().join(" ")
+}
+
+/// What a router of `prefix` advertises on an interface: itself.
+fn advertisement(netlink: &Netlink, link: &str, prefix: Ipv6Network) -> (RaSocket, RaConfig) {
+    let found = netlink.link(link).unwrap();
+    let socket = RaSocket::open(link, found.index).unwrap();
+    let mut config = RaConfig::new(Prefix::new(prefix.network(), prefix.prefix()));
+    config.link_address = found.mac.map(|mac| mac.0);
+    (socket, config)
+}
+
+/// Is the router of the interface's link from now on.
+pub(super) fn serve(netlink: &Netlink, link: &str, prefix: Ipv6Network) -> std::io::Result<String> {
+    let (socket, config) = advertisement(netlink, link, prefix);
+    let mut advertiser = Advertiser::new(config, 7).unwrap();
+    let begun = Instant::now();
+    advertiser.start(Duration::ZERO);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        loop {
+            let now = begun.elapsed();
+            while let Ok(Some((source, len))) = socket.receive(&mut buffer) {
+                let _ = advertiser.solicited(0, source, 255, &buffer[..len], now);
+            }
+            while let Some(due) = advertiser.poll(now) {
+                let to = match due.to {
+                    Destination::AllNodes => ALL_NODES,
+                    Destination::Host { address, .. } => address,
+                };
+                let _ = socket.send(to, &due.message);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    Ok("serving".into())
+}
+
+/// Says once that it is a router.
+pub(super) fn advertise_once(
+    netlink: &Netlink,
+    link: &str,
+    prefix: Ipv6Network,
+) -> std::io::Result<String> {
+    let (socket, config) = advertisement(netlink, link, prefix);
+    let said = message(&config, State::Advertising);
+    socket
+        .send(ALL_NODES, &said)
+        .map_err(std::io::Error::other)?;
+    Ok("said".into())
+}
+
+/// Asks a name server for the IPv6 address of its own name; says how it answers.
+pub(super) fn resolve(server: Ipv6Addr) -> std::io::Result<String> {
+    // Identifier 7, recursion desired, one question: gateway.internal, AAAA, IN.
+    let mut question = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in ["gateway", "internal"] {
+        question.push(label.len() as u8);
+        question.extend(label.bytes());
+    }
+    question.extend([0, 0, 28, 0, 1]);
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+    socket.connect((server, 53))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send(&question)?;
+    let mut buffer = [0; 512];
+    let len = socket.recv(&mut buffer)?;
+    // The one answer ends with the address.
+    let address = buffer[..len].last_chunk::<16>().copied();
+    let address = address.filter(|_| buffer[3] & 15 == 0 && buffer[7] == 1);
+    let address = address.ok_or(std::io::ErrorKind::InvalidData)?;
+    Ok(Ipv6Addr::from(address).to_string())
 }
 
 /// An echo request; says who answers it.
