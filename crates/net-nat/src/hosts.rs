@@ -70,14 +70,26 @@ impl<A: Address> Hosts<A> {
         found
     }
 
-    /// Asks for what [`Self::find`] will read.
+    /// Asks for what [`Self::guess`] will read.
     #[inline]
     pub(crate) fn prefetch(&self, addr: A) {
-        let is = |number: u32| self.get(number).is_some_and(|host| host.addr == addr);
-        let number = self.index.find(self.hash(addr), is);
-        if let Some(host) = number.and_then(|number| self.get(number)) {
+        self.index.prefetch(self.hash(addr));
+    }
+
+    /// Asks for the record that [`Self::find`] will read, and says which that probably is.
+    #[inline]
+    pub(crate) fn guess(&self, addr: A) -> u32 {
+        let number = self.index.guess(self.hash(addr)).unwrap_or(NONE);
+        if let Some(host) = self.get(number) {
             prefetch_write(core::ptr::from_ref(host).cast_mut());
         }
+        number
+    }
+
+    /// The next look-up is probably for this one; any number will do.
+    #[inline]
+    pub(crate) fn expect(&mut self, number: u32) {
+        self.last = number;
     }
 
     pub(crate) fn is_full(&self) -> bool {

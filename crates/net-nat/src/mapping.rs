@@ -163,6 +163,14 @@ impl<A: Address> Mappings<A> {
         self.index.prefetch(hash);
     }
 
+    /// Asks for the record of the mapping that this is the hash of, if there is one.
+    #[inline]
+    pub(crate) fn prefetch_record(&self, hash: u64) {
+        if let Some(number) = self.index.guess(hash) {
+            self.slab.prefetch(number);
+        }
+    }
+
     /// The mapping of a key.
     #[inline(always)]
     pub(crate) fn find(&self, hash: u64, key: &MappingKey<A>) -> Option<u32> {

@@ -34,6 +34,7 @@ impl Deltas {
 }
 
 /// The changes that putting `new` in the place of `old` makes.
+#[inline(always)]
 pub(crate) fn deltas<F: Family>(
     protocol: u8,
     old: Endpoint<F::Addr>,

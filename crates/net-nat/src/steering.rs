@@ -136,6 +136,7 @@ impl<A: Address> FamilySteering<A> {
     }
 
     /// The engine of an inside host, and of what is steered by a source.
+    #[inline]
     pub(crate) fn of_host(&self, addr: A) -> u16 {
         if !self.is_shared() {
             return self.shard.number;

@@ -105,6 +105,14 @@ impl Track {
         Some((track, Class::Opening))
     }
 
+    /// As [`Self::open`] for a SYN from the inside, which most first segments are; `None` for any
+    /// other.
+    #[inline(always)]
+    pub(crate) fn open_syn(segment: &Segment<'_>) -> Option<Self> {
+        let syn = segment.flags & (SYN | FIN | RST | ACK) == SYN;
+        syn.then(|| Self::from_syn(Direction::Outbound, segment))
+    }
+
     /// Takes in the next segment of the session, which `direction` sent.
     ///
     /// When the effect's `in_window` is false, nothing changed.

@@ -59,7 +59,7 @@ impl Wheel {
     }
 
     /// Puts a record that is in no slot into that of its deadline.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn link<T: Timed>(&mut self, slab: &mut Slab<T>, number: u32) {
         let Some(record) = slab.get(number) else {
             return;

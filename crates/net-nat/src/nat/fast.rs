@@ -12,7 +12,7 @@ use net_wire::ip_proto;
 
 use super::common::Common;
 use super::{BATCH, Nat};
-use crate::address::Endpoint;
+use crate::address::{Address, Endpoint};
 use crate::config::OutOfWindow;
 use crate::direction::Direction;
 use crate::family::{Family, Usual};
@@ -37,9 +37,18 @@ pub(crate) struct Scratch {
     usual: Usual,
 }
 
+/// What a batch knows besides of a packet from the inside that is [`NEW`].
+pub(crate) struct Coming<A> {
+    source: A,
+    /// The host it is probably of.
+    pub(super) host: u32,
+    /// The hash of its mapping.
+    pub(super) mapping: u64,
+}
+
 /// Without options.
-const TCP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
+pub(super) const TCP_HEADER: usize = 20;
+pub(super) const UDP_HEADER: usize = 8;
 
 const SLOW: u32 = NONE;
 const SKIP: u32 = NONE - 1;
@@ -131,11 +140,9 @@ impl<F: Family> Nat<F> {
                 self.cache.put(hash, number);
                 return verdict;
             }
-            scratch = Scratch {
-                hash,
-                guess: guess.unwrap_or(NEW),
-                usual,
-            };
+            scratch.hash = hash;
+            scratch.guess = guess.unwrap_or(NEW);
+            scratch.usual = usual;
         }
         self.otherwise::<W, P>(common, packet, &scratch)
     }
@@ -152,7 +159,7 @@ impl<F: Family> Nat<F> {
             return self.slow(common, packet, W::DIRECTION);
         }
         if scratch.guess == NEW {
-            return self.first(common, packet, &scratch.usual, scratch.hash);
+            return self.first(common, packet, scratch.usual, scratch.hash);
         }
         self.turn_or_slow(common, packet, scratch)
     }
@@ -201,6 +208,7 @@ impl<F: Family> Nat<F> {
         let mut skipped = 0;
         self.in_batch = true;
         let groups = packets.len().div_ceil(GROUP);
+        let mut new = 0;
         for ahead in 0..groups + 2 {
             if ahead < groups {
                 let (packets, known) = (part(packets, ahead), part(&mut known[..], ahead));
@@ -208,15 +216,19 @@ impl<F: Family> Nat<F> {
             }
             if (1..=groups).contains(&ahead) {
                 let (packets, known) = (part(packets, ahead - 1), part(&mut known[..], ahead - 1));
-                self.find_sessions::<W, P>(common, packets, known);
+                if self.find_sessions(known) && W::DIRECTION == Direction::Outbound {
+                    new = self.find_mappings(common, packets, known);
+                }
             }
             if ahead >= 2 {
                 let (packets, known) = (part(packets, ahead - 2), part(&mut known[..], ahead - 2));
                 let verdicts = part(verdicts, ahead - 2);
                 self.translate_known::<W, P>(common, packets, known, verdicts);
             }
+            self.find_hosts(core::mem::take(&mut new));
         }
         self.in_batch = false;
+        self.coming.clear();
         self.settle();
         self.scratch = Some(known);
         skipped
@@ -250,23 +262,56 @@ impl<F: Family> Nat<F> {
         skipped
     }
 
-    /// The second step: sessions are asked for, and for new ones what they will be made of.
+    /// The second step: sessions are asked for. Returns whether some packets have none.
     #[inline(never)]
-    fn find_sessions<W: Way, P: IpPacket>(
-        &self,
-        common: &Common,
-        packets: &[P],
-        known: &mut [Scratch],
-    ) {
-        for (packet, scratch) in packets.iter().zip(known) {
+    fn find_sessions(&self, known: &mut [Scratch]) -> bool {
+        let mut has_new = false;
+        for scratch in known {
             if scratch.guess != 0 {
                 continue;
             }
             scratch.guess = self.index.guess(scratch.hash).unwrap_or(NEW);
+            has_new |= scratch.guess == NEW;
             self.sessions.prefetch(scratch.guess);
-            if scratch.guess == NEW && W::DIRECTION == Direction::Outbound {
-                self.prefetch_mapping(common, scratch.usual.protocol, packet.head());
+        }
+        has_new
+    }
+
+    /// For sessions to come: the buckets of their mappings and hosts are asked for. Returns how many
+    /// those are.
+    #[inline(never)]
+    fn find_mappings<P: IpPacket>(
+        &mut self,
+        common: &Common,
+        packets: &[P],
+        known: &[Scratch],
+    ) -> usize {
+        let before = self.coming.len();
+        for (packet, scratch) in packets.iter().zip(known) {
+            if scratch.guess != NEW {
+                continue;
             }
+            let nobody = Endpoint::new(F::Addr::UNSPECIFIED, 0);
+            // A usual packet has both.
+            let (local, remote) = F::ends(packet.head()).unwrap_or((nobody, nobody));
+            let protocol = scratch.usual.protocol;
+            let mapping = self.find_mapping(common, protocol, local, remote);
+            self.hosts.prefetch(local.addr);
+            self.coming.push_back(Coming {
+                source: local.addr,
+                host: NONE,
+                mapping,
+            });
+        }
+        self.coming.len() - before
+    }
+
+    /// Half a step later: the last so many hosts are asked for, and the mappings that are there.
+    #[inline(never)]
+    fn find_hosts(&mut self, count: usize) {
+        for coming in self.coming.iter_mut().rev().take(count) {
+            coming.host = self.hosts.guess(coming.source);
+            self.mappings.prefetch_record(coming.mapping);
         }
     }
 
@@ -383,7 +428,7 @@ impl<F: Family> Nat<F> {
 
     /// Rewrites a usual packet, which has `len` bytes of its transport header at the least.
     #[inline(always)]
-    fn forward<W: Way, P: IpPacket + ?Sized>(
+    pub(super) fn forward<W: Way, P: IpPacket + ?Sized>(
         session: &Session<F::Addr>,
         common: &mut Common,
         packet: &mut P,

@@ -70,14 +70,19 @@ impl<F: Family> Nat<F> {
         MappingKey::new(protocol, local, remote, dependence)
     }
 
-    /// Asks for what the mapping of a new flow will be looked for in.
-    #[inline(never)]
-    pub(super) fn prefetch_mapping(&self, common: &Common, protocol: u8, head: &[u8]) {
-        if let Some((local, remote)) = F::ends(head) {
-            let key = self.mapping_key(common, protocol, local, remote);
-            self.mappings.prefetch(key.hash(&common.keys));
-            self.hosts.prefetch(local.addr);
-        }
+    /// The hash of the mapping of an outbound packet, whose bucket is asked for.
+    #[inline(always)]
+    pub(super) fn find_mapping(
+        &self,
+        common: &Common,
+        protocol: u8,
+        local: Endpoint<F::Addr>,
+        remote: Endpoint<F::Addr>,
+    ) -> u64 {
+        let key = self.mapping_key(common, protocol, local, remote);
+        let hash = key.hash(&common.keys);
+        self.mappings.prefetch(hash);
+        hash
     }
 
     /// The mapping of a host with an address of its own that was called there while its packets

@@ -28,6 +28,7 @@ mod validate;
 mod view;
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::cache::Cache;
@@ -45,7 +46,7 @@ use crate::table::{Index, Slab};
 use crate::wheel::Wheel;
 
 use common::Common;
-use fast::Scratch;
+use fast::{Coming, Scratch};
 use fragments::Translation;
 use open::Pending;
 use unsolicited::Unsolicited;
@@ -70,6 +71,8 @@ pub(crate) struct Nat<F: Family> {
     steering: FamilySteering<F::Addr>,
     inside: Vec<Prefix<F::Addr>>,
     cache: Cache,
+    /// Within a batch, its packets without a session that have got no further.
+    coming: VecDeque<Coming<F::Addr>>,
     /// Taken away while a batch is at work.
     scratch: Option<Box<[Scratch; BATCH]>>,
     /// Within a batch, what its new sessions have still to be entered in.
@@ -119,6 +122,7 @@ impl<F: Family> Nat<F> {
             steering: FamilySteering::new(Some(family), config.shard, common.keys, &config.seed),
             inside: family.inside.clone(),
             cache: Cache::new(),
+            coming: VecDeque::with_capacity(BATCH),
             scratch: Some(Box::new([Scratch::EMPTY; BATCH])),
             pending: Vec::with_capacity(BATCH),
             in_batch: false,

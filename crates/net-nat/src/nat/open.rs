@@ -81,12 +81,14 @@ impl<F: Family> Nat<F> {
         Some(number)
     }
 
-    /// Opens the session of an outbound packet, and its mapping if there is none.
+    /// Opens the session of an outbound packet, and its mapping if there is none; `hash` is the
+    /// mapping's.
     #[inline(always)]
     pub(super) fn open_outbound(
         &mut self,
         common: &mut Common,
         flow: &Flow<F::Addr>,
+        hash: u64,
         tcp: &First,
     ) -> Result<u32, DropReason> {
         // Before anything is looked up: it may take away the very mapping that would be found.
@@ -95,21 +97,19 @@ impl<F: Family> Nat<F> {
             return Err(DropReason::TableFull);
         }
         let key = self.mapping_key(common, flow.protocol, flow.local, flow.remote);
-        let hash = key.hash(&common.keys);
         let known = self.mappings.find(hash, &key);
-        let grant = match known.or_else(|| self.own_mapping(flow.protocol, flow.local)) {
+        let known = match known {
+            None => self.own_mapping(flow.protocol, flow.local),
+            known => known,
+        };
+        let grant = match known {
             Some(mapping) => self.admit(common, mapping)?,
             None => self.map(common, hash, &key, false)?,
         };
         let (protocol, remote) = (flow.protocol, flow.remote);
-        let seen = Flow::new(
-            &common.keys,
-            Direction::Inbound,
-            protocol,
-            grant.outside,
-            remote,
-        );
-        self.open(common, flow, seen.hash, (flow.local, grant), tcp)
+        let way = Direction::Inbound as u8;
+        let back = common.keys.flow(way, protocol, grant.outside, remote);
+        self.open(common, flow, back, (flow.local, grant), tcp)
     }
 
     /// Opens the session of an inbound packet that is for `inside`, by the mapping that admits it or,
@@ -152,9 +152,11 @@ impl<F: Family> Nat<F> {
 
     /// A new mapping gets sessions that have ended out of the way, a few at a time, so that the table
     /// empties as fast as it fills even if nobody calls `expire`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn make_room(&mut self, common: &mut Common) {
-        self.expire_some(common, 2);
+        if self.is_due(common) {
+            self.expire_some(common, 2);
+        }
     }
 
     /// Makes the record of a session and puts it everywhere it belongs; there is room. `back` is the

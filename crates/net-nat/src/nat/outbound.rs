@@ -1,8 +1,11 @@
 //! Packets from the inside that the quick way does not take: first ones of a flow, and all that are
 //! neither TCP nor UDP.
 
+use net_wire::ip_proto;
+
 use super::Nat;
 use super::common::Common;
+use super::fast::{Coming, Out, TCP_HEADER, UDP_HEADER, segment};
 use super::open::Flow;
 use crate::address::{Address, Endpoint};
 use crate::direction::Direction;
@@ -10,6 +13,7 @@ use crate::event::Event;
 use crate::family::{Family, Header, Kind, Usual, usual_header};
 use crate::mapping::space;
 use crate::packet::IpPacket;
+use crate::tcp::{Class, Track};
 use crate::verdict::{DropReason, Side, Verdict};
 
 impl<F: Family> Nat<F> {
@@ -20,26 +24,104 @@ impl<F: Family> Nat<F> {
         &mut self,
         common: &mut Common,
         packet: &mut P,
-        usual: &Usual,
+        usual: Usual,
         hash: u64,
     ) -> Verdict {
-        let Some(header) = usual_header::<F>(packet.head(), usual) else {
-            return self.slow(common, packet, Direction::Outbound);
+        // One for each call in a batch, whatever comes of it.
+        let coming = self.coming.pop_front();
+        match self.open_usual(common, packet, usual, hash, coming) {
+            Ok(true) => Verdict::Translated(Side::Outside),
+            Ok(false) => self.slow(common, packet, Direction::Outbound),
+            Err(reason) => self.refuse_usual(common, packet, usual, reason),
+        }
+    }
+
+    /// Opens the session of a usual packet and translates it; false, and nothing has been done, if
+    /// anything about it is out of the ordinary.
+    ///
+    /// All that this calls is compiled into one function, and nothing that it knows goes by
+    /// reference to another: what is put together in memory and read back at once would have to wait
+    /// until the stores to the tables are done.
+    #[inline(always)]
+    fn open_usual<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        usual: Usual,
+        hash: u64,
+        coming: Option<Coming<F::Addr>>,
+    ) -> Result<bool, DropReason> {
+        let head = packet.head();
+        let Some(header) = usual_header::<F>(head, &usual) else {
+            return Ok(false);
         };
-        let verdict = match self.way_out(common, &header) {
-            Ok(()) => {
-                let flow = Flow {
-                    direction: Direction::Outbound,
-                    protocol: header.protocol,
-                    local: header.src,
-                    remote: header.dst,
-                    hash,
-                };
-                self.of_flow(common, packet, &header, &flow)
+        let (local, remote) = (header.src, header.dst);
+        let mapping = match coming {
+            Some(coming) => {
+                self.hosts.expect(coming.host);
+                coming.mapping
             }
-            Err(verdict) => verdict,
+            None => self.find_mapping(common, usual.protocol, local, remote),
         };
-        common.done(packet, verdict)
+        let too_long = u32::from(usual.len) > common.mtu[Side::Outside as usize];
+        let ordinary = self.is_inside(local.addr)
+            && !self.is_inside(remote.addr)
+            && remote.addr.is_host()
+            && self.externals.number(remote.addr).is_none()
+            && self.steering.of_host(local.addr) == self.steering.shard.number
+            && (!too_long || packet.is_super_frame())
+            // A packet before this one may have opened it.
+            && self.index.lacks(hash);
+        if !ordinary {
+            return Ok(false);
+        }
+        let tcp = if header.kind == Kind::Tcp {
+            let bytes = head.get(F::L4..).unwrap_or_default();
+            match segment(bytes, header.end - F::L4).and_then(|s| Track::open_syn(&s)) {
+                Some(track) => Some((track, Class::Opening)),
+                None => return Ok(false),
+            }
+        } else {
+            None
+        };
+        let flow = Flow {
+            direction: Direction::Outbound,
+            protocol: header.protocol,
+            local,
+            remote,
+            hash,
+        };
+        let number = self.open_outbound(common, &flow, mapping, &tcp)?;
+        let Some(session) = self.sessions.get(number) else {
+            return Ok(false);
+        };
+        if header.kind == Kind::Tcp {
+            self.unsolicited.forget(session.outside(), remote);
+            Self::forward::<Out, P>(session, common, packet, ip_proto::TCP, TCP_HEADER);
+        } else {
+            Self::forward::<Out, P>(session, common, packet, ip_proto::UDP, UDP_HEADER);
+        }
+        if usual.may_fragment {
+            F::renumber(packet.head_mut(), &mut common.ids);
+        }
+        packet.changed();
+        Ok(true)
+    }
+
+    /// No session for a usual packet.
+    #[cold]
+    #[inline(never)]
+    fn refuse_usual<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        usual: Usual,
+        reason: DropReason,
+    ) -> Verdict {
+        match usual_header::<F>(packet.head(), &usual) {
+            Some(header) => self.refuse_outbound(common, packet, &header, reason),
+            None => common.refuse(reason),
+        }
     }
 
     /// A packet from the inside.
@@ -149,7 +231,9 @@ impl<F: Family> Nat<F> {
         flow: &Flow<F::Addr>,
     ) -> Result<u32, DropReason> {
         let tcp = self.first_segment(common, head, header, Direction::Outbound)?;
-        let number = self.open_outbound(common, flow, &tcp)?;
+        let key = self.mapping_key(common, flow.protocol, flow.local, flow.remote);
+        let mapping = key.hash(&common.keys);
+        let number = self.open_outbound(common, flow, mapping, &tcp)?;
         if tcp.is_some()
             && let Some(session) = self.sessions.get(number)
         {

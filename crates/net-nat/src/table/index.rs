@@ -70,6 +70,19 @@ impl Bucket {
         // The mask tells the compiler that no check is needed; ways are below ten.
         self.numbers[(way as usize).min(WAYS - 1)]
     }
+
+    /// Puts an entry in; false if there is no room.
+    #[inline(always)]
+    fn put(&mut self, tag: u16, number: u32) -> bool {
+        let empty = self.matches(0);
+        if empty == 0 {
+            return false;
+        }
+        let way = (empty.trailing_zeros() as usize).min(WAYS - 1);
+        self.tags[way] = tag;
+        self.numbers[way] = number;
+        true
+    }
 }
 
 /// The index of up to a fixed number of entries.
@@ -172,9 +185,26 @@ impl Index {
         None
     }
 
+    /// Whether surely nothing has this hash. False where something may have it, if only by its tag or
+    /// behind a full bucket: one look at one bucket.
+    #[inline(always)]
+    pub(crate) fn lacks(&self, hash: u64) -> bool {
+        let (at, tag) = self.place(hash);
+        let bucket = self.buckets.get(at);
+        bucket.is_some_and(|bucket| bucket.matches(tag) == 0 && bucket.passed == 0)
+    }
+
     /// The record for which `is` says yes.
-    #[inline]
-    pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
+    #[inline(always)]
+    pub(crate) fn find(&self, hash: u64, is: impl FnMut(u32) -> bool) -> Option<u32> {
+        if self.lacks(hash) {
+            return None;
+        }
+        self.search(hash, is)
+    }
+
+    #[inline(never)]
+    fn search(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let (mut at, tag) = self.place(hash);
         for _ in 0..self.buckets.len() {
             let bucket = self.buckets.get(at)?;
@@ -206,22 +236,31 @@ impl Index {
 
     /// Adds an entry; false if the table has as many as it was made for. The same entry must not be
     /// there already.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, hash: u64, number: u32) -> bool {
         if self.len >= self.capacity {
             return false;
         }
-        let (mut at, tag) = self.place(hash);
+        let (at, tag) = self.place(hash);
+        let bucket = self.buckets.get_mut(at);
+        if !bucket.is_some_and(|bucket| bucket.put(tag, number)) {
+            return self.insert_behind(at, tag, number);
+        }
+        self.len += 1;
+        true
+    }
+
+    /// The same where the bucket `at`, which the entry belongs in, is full.
+    #[cold]
+    #[inline(never)]
+    fn insert_behind(&mut self, mut at: usize, tag: u16, number: u32) -> bool {
         // At most `capacity` entries and six to a bucket: one of them has room.
         for _ in 0..self.buckets.len() {
             let next = self.after(at);
             let Some(bucket) = self.buckets.get_mut(at) else {
                 return false;
             };
-            let empty = bucket.matches(0);
-            if empty != 0 {
-                let way = empty.trailing_zeros() as usize;
-                bucket.tags[way] = tag;
-                bucket.numbers[way] = number;
+            if bucket.put(tag, number) {
                 self.len += 1;
                 return true;
             }

@@ -47,7 +47,7 @@ impl<T: SlabRecord> Slab<T> {
     }
 
     /// A record to be overwritten; what is in it is zero or what its last user left.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self) -> Option<u32> {
         let number = if self.free != NONE {
             let number = self.free;

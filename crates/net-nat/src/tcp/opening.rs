@@ -11,6 +11,7 @@ pub(super) const NO_OFFER: u8 = 0xf;
 
 impl Track {
     /// State after a SYN of `direction`, the first segment of a connection.
+    #[inline]
     pub(super) fn from_syn(direction: Direction, segment: &Segment<'_>) -> Self {
         let mut track = Self::default();
         track.begin(direction, segment);
