@@ -54,6 +54,7 @@ impl Port {
     }
 
     /// Whether frames may pass between two ports, in either direction.
+    #[inline]
     pub(crate) fn reaches(&self, other: &Self) -> bool {
         let apart = self.config.isolated || other.config.isolated;
         let joined =

@@ -506,11 +506,24 @@ impl Switch {
     }
 
     /// The port of an address, as seen from a port.
+    #[inline(always)]
     fn locate(&self, from: Slot, domain: Domain, dst: MacAddr, now: Duration) -> Option<Slot> {
         let found = self.table.slot_of(domain, dst, now);
         if found.is_some() || self.domains.len() == 1 {
             return found;
         }
+        self.locate_elsewhere(from, domain, dst, now)
+    }
+
+    /// [`Self::locate`] for an address that is not in the port's own domain.
+    #[cold]
+    fn locate_elsewhere(
+        &self,
+        from: Slot,
+        domain: Domain,
+        dst: MacAddr,
+        now: Duration,
+    ) -> Option<Slot> {
         if domain != Domain::NONE {
             return self.server_of(dst);
         }
@@ -526,6 +539,7 @@ impl Switch {
     }
 
     /// Whether frames may pass from one port to another.
+    #[inline]
     pub(crate) fn passes(&self, from: &Port, to: &Port) -> bool {
         from.reaches(to) && self.mirror != Some(to.id)
     }

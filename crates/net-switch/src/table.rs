@@ -135,6 +135,7 @@ impl Table {
         }
     }
 
+    #[inline(always)]
     fn get(&self, domain: Domain, mac: MacAddr) -> Option<&Entry> {
         self.entries
             .get(*self.index.get(&key(domain, mac))? as usize)

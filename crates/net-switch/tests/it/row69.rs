@@ -159,6 +159,12 @@ fn row69_without_a_querier_everything_is_flooded() {
     send(&mut switch, 3, &proxy, at(1000));
     send(&mut switch, 2, &report(g4), at(1000));
     assert_eq!(send(&mut switch, 1, &data(g4), at(1001)), [0, 2]);
+    // Who asks for one group has asked nobody else.
+    let mut switch = snooping(|_| {}, 4);
+    send(&mut switch, 2, &report(g4), NOW);
+    let one = igmp(V4, all, &[0x11, 10, 0, 0, 239, 1, 2, 1]);
+    assert_eq!(send(&mut switch, 4, &one, NOW), [0, 1, 2, 3]);
+    assert_eq!(send(&mut switch, 1, &data(g4), at(20)), everybody);
     // The time to answer is a second at least, or as long as the query says.
     let mut switch = snooping(|_| {}, 4);
     send(&mut switch, 2, &report(g4), NOW);
@@ -232,6 +238,7 @@ fn row69_essential_groups_are_flooded() {
         let expected: &[u32] = if flooded { &[0, 1, 3, 4] } else { &[0, 1, 4] };
         assert_eq!(send(&mut switch, 2, &data(group), now), expected, "{group}");
     }
+    assert_eq!(switch.memberships(), 4, "the others take no room");
     assert_eq!(
         send(&mut switch, 2, &data(group4(77)), now),
         [0, 4],
@@ -331,6 +338,12 @@ fn row69_broken_messages_teach_nothing() {
             }
         }
     }
+    // Nor one that no router is alerted to.
+    let mut quiet = report(group6(1));
+    quiet[42] = 1;
+    let mut switch = snooping(|_| {}, 3);
+    send(&mut switch, 1, &quiet, NOW);
+    assert_eq!(switch.memberships(), 0);
     // From another network, or without a link-local source: no MLD.
     let everybody = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     let far = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
@@ -393,6 +406,12 @@ fn row69_who_joins_more_than_its_share_pays_for_it_alone() {
     send(&mut switch, 3, &report(group4(1)), now);
     assert_eq!(switch.memberships(), 5);
     assert_eq!(send(&mut switch, 0, &data(group4(1)), now), [1, 2, 3, 4]);
+    // What a port has left makes room for it at once.
+    send(&mut switch, 1, &leave(group4(1)), now);
+    let later = now + Duration::from_secs(2);
+    let joins = switch.statistics().snoop.joins;
+    send(&mut switch, 1, &report(group4(7)), later);
+    assert_eq!(switch.statistics().snoop.joins, joins + 1);
     let mut switch = snooping(|snoop| snoop.memberships = 1, 4);
     let now = asked(&mut switch);
     send(&mut switch, 2, &report(group4(1)), now);
