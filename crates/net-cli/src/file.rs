@@ -6,6 +6,8 @@
 //! engine = "kernel"
 //! fallback = "user"
 //! isolated = false
+//! storm = "broadcast=1000,multicast=10000,unknown=off"
+//! snooping = false
 //! queues = 2
 //! subnet = "10.0.2.0/24"
 //! subnet6 = "fd00:77::/64"
@@ -56,6 +58,8 @@ pub(crate) struct File {
     bridge: Option<String>,
     take_over: Option<String>,
     isolated: bool,
+    storm: Option<String>,
+    snooping: bool,
     queues: Option<u16>,
     reserve: Vec<String>,
     uplink: Option<String>,
@@ -146,6 +150,8 @@ impl File {
             bridge: self.bridge.as_deref().map(interface).transpose()?,
             take_over: self.take_over.as_deref().map(interface).transpose()?,
             isolated: self.isolated,
+            storm: read(self.storm)?,
+            snooping: self.snooping,
             queues: self.queues,
             reserve: reserve?,
             uplink: read(self.uplink)?,
@@ -175,6 +181,8 @@ impl File {
             bridge,
             take_over,
             isolated,
+            storm,
+            snooping,
             queues,
             reserve,
             uplink,
@@ -198,6 +206,8 @@ impl File {
             bridge,
             take_over,
             isolated,
+            storm: text(storm),
+            snooping,
             queues,
             reserve: reserve.iter().map(reservation).collect(),
             uplink: text(uplink),

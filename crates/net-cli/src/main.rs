@@ -37,6 +37,7 @@ mod run;
 mod server;
 #[cfg(target_os = "linux")]
 mod state;
+mod storm;
 mod subnet6;
 mod up;
 mod usage;

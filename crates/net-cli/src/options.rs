@@ -8,6 +8,7 @@ use net_manager::{
     Engine, NetworkConfig, NetworkMode, PublishedPort, Reservation, UplinkConfig, UplinkDevice,
 };
 
+use crate::storm::Storm;
 use crate::subnet6::Subnet6;
 use crate::usage::UsageError;
 
@@ -21,6 +22,8 @@ pub(crate) struct NetworkOptions {
     pub(crate) bridge: Option<String>,
     pub(crate) take_over: Option<String>,
     pub(crate) isolated: bool,
+    pub(crate) storm: Option<Storm>,
+    pub(crate) snooping: bool,
     pub(crate) queues: Option<u16>,
     pub(crate) reserve: Vec<Reservation>,
     pub(crate) uplink: Option<UplinkDevice>,
@@ -49,6 +52,8 @@ impl NetworkOptions {
         config.bridge = given.bridge;
         config.take_over = given.take_over;
         config.isolated = given.isolated;
+        config.storm = given.storm.unwrap_or_default().0;
+        config.snooping = given.snooping;
         config.queues = given.queues.unwrap_or(config.queues);
         config.reservations = given.reserve;
         config.state_dir = given.state_dir;
@@ -83,6 +88,8 @@ impl NetworkOptions {
         self.bridge = self.bridge.or(file.bridge);
         self.take_over = self.take_over.or(file.take_over);
         self.isolated |= file.isolated;
+        self.storm = self.storm.or(file.storm);
+        self.snooping |= file.snooping;
         self.queues = self.queues.or(file.queues);
         self.reserve.splice(0..0, file.reserve);
         self.uplink = self.uplink.or(file.uplink);

@@ -3,9 +3,13 @@
 //! The same text is the value of `--attach`, a line of the configuration file, what `attach` sends
 //! to a running network, and what the server asks the keeper for.
 
+mod port;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+use net_manager::PortOptions;
 
 use crate::usage::UsageError;
 use crate::vmnet::VmnetUplink;
@@ -43,6 +47,8 @@ pub(crate) enum Place {
     Command,
     /// The QEMU that `qemu` starts, by a socket that it inherits.
     Child,
+    /// One of the above that this program serves, and what its switch is to do with it.
+    OnPort(Box<Place>, PortOptions),
 }
 
 /// Where a VMM connects to speak vhost-user, and the pairs of queues it gets.
@@ -98,7 +104,7 @@ impl Place {
     /// Whether it can be added to a network that runs already.
     pub(crate) fn can_join_later(&self) -> bool {
         !matches!(
-            self,
+            self.parts().0,
             Self::VzFd(_) | Self::Vmnet(_) | Self::Command | Self::Child
         )
     }
@@ -143,6 +149,10 @@ impl fmt::Display for Place {
             }
             Self::Command => f.write_str("command:"),
             Self::Child => f.write_str("child:"),
+            Self::OnPort(place, options) => {
+                place.fmt(f)?;
+                port::write(f, options)
+            }
         }
     }
 }
@@ -167,10 +177,16 @@ impl FromStr for Place {
             ))
         };
         let (kind, rest) = text.split_once(':').ok_or_else(bad)?;
+        let (rest, port) = match kind {
+            "qemu-stream" | "qemu-dgram" | "vfkit" | "bess" | "vhost-user" | "netns"
+            | "served-tap" => port::take(kind, rest)?,
+            _ => (rest.into(), PortOptions::default()),
+        };
+        let rest = &*rest;
         if rest.is_empty() {
             return Err(bad());
         }
-        match kind {
+        let place = match kind {
             "qemu-stream" => Ok(Self::QemuStream(rest.into())),
             "qemu-dgram" => Ok(Self::QemuDgram(rest.into())),
             "vfkit" => Ok(Self::Vfkit(rest.into())),
@@ -183,7 +199,8 @@ impl FromStr for Place {
             "tap" => tap(rest),
             "macvtap" => macvtap(rest),
             _ => Err(bad()),
-        }
+        };
+        Ok(place?.on_port(port))
     }
 }
 

@@ -31,6 +31,9 @@ NETWORK OPTIONS
     --bridge IF                   a bridge of the host to join, in bridge mode
     --take-over IF                its addresses and routes move to the bridge, and back at the end
     --isolated                    guests reach the host and the way out, not one another
+    --storm KIND=N|off[,...]      what a guest may have flooded, in frames a second, of the kinds
+                                  broadcast (1000), multicast (10000), unknown (1000)
+    --snooping                    IGMP and MLD snooping: a group's frames go to who listens
     --queues N                    queue pairs of the TAP devices made for guests (1)
     --reserve MAC|NAME=ADDRESS    an address kept for one guest; may be repeated
     --uplink tap:NAME|if:NAME     with --engine fast: the way out,
@@ -64,6 +67,10 @@ ATTACH (each may be repeated: many guests, one network)
                                   a TAP device made for a machine that opens it itself
       macvtap:IF[,name=NAME][,owner=UID]
                                   the same on a physical interface, for hosts without bridges
+      Behind a place that this program serves, for its switch (engines user and fast):
+      [,vlan=ID]                  an access VLAN: guests of the same one, and the gateway
+      [,isolated=on]              the gateway and the way out, no guest
+      [,mirrored=on] [,mirror=on] what it sends and is sent is copied to the mirror port; this is it
 
 ARCBOX_NET_LOG=error|warn|info|debug|trace sets how much is said on standard error (warn).
 ";

@@ -185,6 +185,11 @@ pub struct NetworkConfig {
     pub take_over: Option<String>,
     /// Whether guests reach the host and the way out only, and not one another.
     pub isolated: bool,
+    /// What one guest may have flooded, in frames a second for each kind.
+    pub storm: net_switch::StormLimits,
+    /// Whether the switch watches IGMP and MLD, and sends a group's frames where it is listened to
+    /// while there is a querier on the network (RFC 4541).
+    pub snooping: bool,
     /// Queue pairs of the TAP devices that are made for guests, unless their attachment says
     /// otherwise: 1 to 256.
     pub queues: u16,
@@ -219,6 +224,8 @@ impl Default for NetworkConfig {
             bridge: None,
             take_over: None,
             isolated: false,
+            storm: net_switch::StormLimits::default(),
+            snooping: false,
             queues: 1,
             reservations: Vec::new(),
             state_dir: None,

@@ -54,11 +54,12 @@ pub use in_kernel::{KernelAttachment, KernelSide};
 pub use mac::mac_for;
 pub use manager::NetworkManager;
 pub use net_backend::NetworkBackend;
+pub use net_switch::{Limit, Statistics as SwitchStatistics, StormLimits};
 pub use net_usernet::{Protocol, PublishError, bind_published, probe_ping_sockets};
 pub use network::Network;
 pub use resolv::host_resolvers;
 pub use uplink::{OpenUplink, UplinkConfig, UplinkDevice};
 pub use worker::{
-    AttachOptions, AttachmentId, AttachmentInfo, ForwardId, PortStatistics, PublishedAs, Status,
-    UplinkDrops, UplinkStatus,
+    AttachOptions, AttachmentId, AttachmentInfo, ForwardId, PortOptions, PortStatistics,
+    PublishedAs, Status, UplinkDrops, UplinkStatus,
 };

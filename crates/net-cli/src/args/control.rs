@@ -129,6 +129,7 @@ fn absolute(place: Place) -> Result<Place, UsageError> {
             path: whole(vhost.path)?,
             ..vhost
         }),
+        Place::OnPort(place, port) => Place::OnPort(Box::new(absolute(*place)?), port),
         other => other,
     })
 }

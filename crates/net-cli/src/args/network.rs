@@ -27,6 +27,8 @@ pub(super) fn option(
             options.take_over = Some(crate::place::interface(&text(parser, option)?)?);
         }
         "--isolated" => options.isolated = true,
+        "--storm" => options.storm = Some(text(parser, option)?.parse()?),
+        "--snooping" => options.snooping = true,
         "--queues" => {
             let value = text(parser, option)?;
             let queues = value

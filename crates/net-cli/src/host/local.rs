@@ -72,7 +72,12 @@ impl Local {
                 let taps = self.taps.as_ref().ok_or_else(|| {
                     UsageError::new("needs CAP_NET_ADMIN and /dev/net/tun: run as root")
                 })?;
-                let tap = taps.open(&tap.port()).map_err(UsageError::new)?;
+                // The device is in no bridge: its VLAN is our switch's affair.
+                let port = net_manager::kernel::TapPort {
+                    vlan: None,
+                    ..tap.port()
+                };
+                let tap = taps.open(&port).map_err(UsageError::new)?;
                 Ok(Opened::Served(Device::Tap, tap.into_file().into()))
             }
             _ => Err(UsageError::new(
@@ -84,6 +89,7 @@ impl Local {
 
 impl Host for Local {
     fn open(&mut self, place: &Place, guest: &Guest) -> Result<Opened, UsageError> {
+        let (place, _) = place.parts();
         let opened = match place {
             Place::QemuStream(path) => {
                 self.bound(place, Device::QemuStreamListener, BoundPath::stream(path))
@@ -113,6 +119,7 @@ impl Host for Local {
     }
 
     fn close(&mut self, place: &Place) {
+        let (place, _) = place.parts();
         self.paths.retain(|(other, _)| other != place);
         #[cfg(target_os = "linux")]
         if let (Place::Tap(tap), Some(taps)) = (place, &self.taps)

@@ -186,9 +186,10 @@ impl Server {
 
     fn open(&mut self, place: &Place, guest: &Guest) -> Result<AttachmentInfo, UsageError> {
         let opened = self.host.open(place, guest)?;
-        let ours = matches!(place, Place::Netns(_) | Place::Command);
+        let (what, port) = place.parts();
+        let ours = matches!(what, Place::Netns(_) | Place::Command);
         let options = AttachOptions {
-            name: match place {
+            name: match what {
                 Place::Command => Some(guest.name.clone()),
                 Place::Vmnet(_) => Some("vmnet".to_owned()),
                 Place::Tap(tap) => Some(tap.name.clone()),
@@ -197,6 +198,7 @@ impl Server {
             mac: ours.then_some(guest.mac),
             address: guest.address.map(|network| network.ip()),
             address6: guest.address6.map(|network| network.ip()),
+            port,
         };
         let attached = match opened {
             Opened::Served(device, fd) => serve(&self.network, (device, fd), options, guest),
@@ -210,6 +212,7 @@ impl Server {
 
     /// What the guest of a place is told and given.
     fn guest(&self, place: &Place) -> Result<Guest, UsageError> {
+        let (place, _) = place.parts();
         let config = self.network.config();
         let name = match place {
             Place::Netns(name) => name.clone(),

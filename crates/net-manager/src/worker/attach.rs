@@ -12,6 +12,7 @@ use super::command::{Attach, AttachOptions, AttachmentId, AttachmentInfo};
 #[cfg(target_os = "linux")]
 use super::data_path::Trunk;
 use super::listener::{Listener, ListenerId};
+use super::port_options::PortSettings;
 use super::ports::PortId;
 use super::{Worker, token};
 #[cfg(target_os = "linux")]
@@ -32,6 +33,8 @@ pub(super) struct Attachment {
     pub(super) port: Option<PortId>,
     /// Its guest is behind the trunk.
     on_trunk: bool,
+    /// What the switch does with its ports.
+    pub(super) settings: PortSettings,
 }
 
 impl Attachment {
@@ -56,6 +59,7 @@ impl Worker {
         now: Duration,
     ) -> Result<AttachmentInfo, ManagerError> {
         let on_trunk = matches!(what, Attach::Trunk);
+        let settings = PortSettings::check(options.port, on_trunk, &self.core)?;
         let address = self.addresses.seat(&options, &mut self.core.gateway)?;
         let AttachOptions {
             name,
@@ -73,6 +77,7 @@ impl Worker {
             listener: None,
             port: None,
             on_trunk,
+            settings,
         });
         let result = match what {
             Attach::Backend(backend) => self.add_port(backend, key, None, now).map(|_| ()),
@@ -251,15 +256,26 @@ impl Worker {
         let Some(owner) = self.attachments.get_mut(attachment) else {
             return Err(BackendError::Disconnected);
         };
+        if owner.settings.mirror && self.core.mirror.is_some() {
+            return Err(BackendError::Unsupported(
+                "a second connection to the mirror port",
+            ));
+        }
         let id =
             self.core
                 .ports
                 .add(backend, owner.name.clone(), listener, self.poll.registry())?;
         let isolated = self.core.isolated;
-        self.core
-            .switch
-            .add_port(id, net_switch::PortConfig::default().isolated(isolated));
-        if owner.port.is_none() {
+        let settings = owner.settings;
+        self.core.switch.add_port(id, settings.config(isolated));
+        if settings.mirror && self.core.switch.set_mirror(Some(id)) {
+            self.core.mirror = Some(id);
+        }
+        self.core.follow_mirror();
+        if settings.mirror {
+            // There is no guest: nothing is given to it, and nobody looks for it.
+            owner.port = Some(id);
+        } else if owner.port.is_none() {
             owner.port = Some(id);
             let mac = owner.mac.map(net_wire::MacAddr);
             self.core
@@ -312,6 +328,8 @@ impl Worker {
     fn close_port(&mut self, id: PortId, now: Duration) {
         self.core.guest_gone(id, now);
         self.core.switch.remove_port(id);
+        self.core.mirror = self.core.mirror.filter(|mirror| *mirror != id);
+        self.core.follow_mirror();
         let Some(port) = self.core.ports.remove(id, self.poll.registry()) else {
             return;
         };

@@ -10,7 +10,7 @@ use net_backend::NetworkBackend;
 use net_usernet::Forward;
 
 use super::attach::Attachment;
-use super::{Listener, PortStatistics, UplinkStatus, Worker};
+use super::{Listener, PortOptions, PortStatistics, UplinkStatus, Worker};
 use crate::config::PublishedPort;
 use crate::engine::Engine;
 use crate::error::ManagerError;
@@ -39,6 +39,8 @@ pub struct AttachOptions {
     /// The IPv6 address that it is sure to have, in the network's prefix: its names and its ports
     /// published over IPv6 lead there.
     pub address6: Option<Ipv6Addr>,
+    /// What the switch is to do with its ports.
+    pub port: PortOptions,
 }
 
 /// Names an attachment of a running network.
@@ -127,6 +129,8 @@ pub struct Status {
     pub attachments: Vec<AttachmentInfo>,
     /// Every connected port by name, with its counters.
     pub ports: Vec<(String, PortStatistics)>,
+    /// The switch of this process: what it forwarded, flooded and refused.
+    pub switch: net_switch::Statistics,
     /// The interface that packets leave by, with [`crate::Engine::Fast`].
     pub uplink: Option<UplinkStatus>,
     /// The prefix of the network's IPv6 addresses, where this program or its host is their router.
@@ -188,7 +192,7 @@ impl Worker {
         }
         let wanted = |attachment: &Attachment| match port.guest {
             Some(address) => self.address_of(attachment) == address,
-            None => true,
+            None => !attachment.settings.mirror,
         };
         let attachment = self
             .attachments
@@ -246,6 +250,7 @@ impl Worker {
                 .iter()
                 .map(|(_, port)| (port.name.clone(), port.statistics))
                 .collect(),
+            switch: self.core.switch.statistics(),
             uplink: self.core.uplink.status(),
             prefix6: self
                 .core

@@ -40,6 +40,10 @@ pub(super) struct Core {
     pub(super) trunk: Option<Trunk>,
     /// Whether guests are kept from one another.
     pub(super) isolated: bool,
+    /// The port that gets copies.
+    pub(super) mirror: Option<PortId>,
+    /// A message of a guest, whole.
+    pub(super) scratch: Vec<u8>,
     pub(super) uplink: Uplink,
     pub(super) outputs: Vec<Output>,
 }
@@ -79,6 +83,11 @@ impl Core {
                 }
             });
         }
+        if let Some(mirror) = self.switch.mirror_of(from) {
+            for frame in frames.iter() {
+                self.ports.copy_to(mirror, frame);
+            }
+        }
         let mut run: Option<(Next, usize)> = None;
         for n in 0..frames.len() {
             let frame = &frames[n];
@@ -90,9 +99,8 @@ impl Core {
                 }
                 continue;
             }
-            let verdict = self
-                .switch
-                .forward(from, frame.dst_mac(), frame.src_mac(), now);
+            let (tag, dst, src) = (frame.meta().vlan(), frame.dst_mac(), frame.src_mac());
+            let verdict = self.switch.forward_tagged(from, tag, dst, src, now);
             let verdict = match self.keeps_apart(from, frame) {
                 true => Verdict::To(GATEWAY),
                 false => verdict,
@@ -158,7 +166,7 @@ impl Core {
 
     /// Copies a frame to every other port; says whether it goes on to the uplink, too.
     fn flood(&mut self, from: PortId, frame: &ZeroCopyPacket<'_>, now: Duration) -> Option<Next> {
-        let targets: Vec<PortId> = self.switch.flood_targets(from).collect();
+        let targets = self.flood_targets(from, frame, now);
         let mut next = None;
         for port in targets {
             if port == GATEWAY {
@@ -168,6 +176,30 @@ impl Core {
             }
         }
         next
+    }
+
+    /// The ports that a flooded frame goes to: of a group's, if the switch snoops, those that listen.
+    fn flood_targets(
+        &mut self,
+        from: PortId,
+        frame: &ZeroCopyPacket<'_>,
+        now: Duration,
+    ) -> Vec<PortId> {
+        let (dst, meta) = (frame.dst_mac(), frame.meta());
+        if !self.switch.snoops() || !dst.is_multicast() || dst.is_broadcast() {
+            return self.switch.flood_targets(from).collect();
+        }
+        let (start, end) = (usize::from(meta.l3_offset), meta.l3_end as usize);
+        let head = match meta.is_ip() && meta.vlan().is_none_or(|tag| tag & 0x0fff == 0) {
+            true => frame.head().get(start..).unwrap_or_default(),
+            false => &[],
+        };
+        if !net_switch::may_report(head) {
+            return self.switch.multicast_targets(from, head, now);
+        }
+        self.scratch.resize(end.saturating_sub(start), 0);
+        frame.copy_range(start, &mut self.scratch);
+        self.switch.multicast_targets(from, &self.scratch, now)
     }
 
     /// Lets the gateway take a frame; says where it goes if that carries it on as it is.

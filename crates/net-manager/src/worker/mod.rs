@@ -14,7 +14,10 @@ mod links;
 mod listener;
 mod pcap;
 mod port;
+mod port_options;
 mod ports;
+#[cfg(test)]
+mod switching_tests;
 mod token;
 mod uplink;
 
@@ -39,6 +42,7 @@ pub use self::fast::{UplinkDrops, UplinkStatus};
 pub(crate) use self::listener::Listener;
 use self::pcap::Capture;
 pub use self::port::PortStatistics;
+pub use self::port_options::PortOptions;
 use self::ports::{GATEWAY, PortId, Ports};
 use self::token::Owner;
 use self::uplink::Uplink;
@@ -99,6 +103,13 @@ impl Worker {
         commands: mpsc::Receiver<Command>,
         service: Box<dyn net_backend::NetworkBackend>,
     ) -> Result<(Self, Waker), ManagerError> {
+        if config.snooping || config.storm != net_switch::StormLimits::default() {
+            return Err(ManagerError::CannotHave {
+                what: "storm control or snooping".to_owned(),
+                why: "the kernel's bridge carries the frames; take the engine user or fast"
+                    .to_owned(),
+            });
+        }
         let (mut worker, waker) = Self::new(config, commands)?;
         worker.attach_trunk(config, service)?;
         Ok((worker, waker))
@@ -161,6 +172,8 @@ impl Worker {
 
         let capture = Capture::of(config)?;
         let mut switch_config = net_switch::Config::new(relay_seed);
+        switch_config.storm = config.storm;
+        switch_config.snooping = config.snooping.then(Default::default);
         if config.is_in_kernel() {
             switch_config.addresses_per_port = TRUNK_ADDRESSES;
         }
@@ -178,6 +191,8 @@ impl Worker {
             has_gateway,
             trunk: None,
             isolated: config.isolated,
+            mirror: None,
+            scratch: Vec::new(),
             uplink,
             outputs: Vec::new(),
         };

@@ -25,6 +25,8 @@ const BATCH: usize = 64;
 #[derive(Debug)]
 struct Queued {
     header: VirtioNetHdr,
+    /// Of the pool of large buffers.
+    large: bool,
     frame: PacketBuf,
 }
 
@@ -69,8 +71,12 @@ pub(super) struct Port {
     pub(super) warned: bool,
     /// It has been busy, and nobody has been told yet that it is not any more.
     pub(super) starved: bool,
+    /// The port that gets a copy of what this one is sent.
+    pub(super) mirror: Option<u32>,
     queue: VecDeque<Queued>,
     bytes: usize,
+    /// How many of the queue are of the pool of large buffers.
+    large: usize,
 }
 
 impl Port {
@@ -91,8 +97,10 @@ impl Port {
             pending: false,
             warned: false,
             starved: false,
+            mirror: None,
             queue: VecDeque::new(),
             bytes: 0,
+            large: 0,
         }
     }
 
@@ -101,19 +109,32 @@ impl Port {
         self.bytes < BUSY_BYTES && self.queue.len() < BUSY_FRAMES
     }
 
+    /// Buffers of one pool that wait.
+    pub(super) fn held(&self, large: bool) -> usize {
+        match large {
+            true => self.large,
+            false => self.queue.len() - self.large,
+        }
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// Puts a frame at the end of the queue, or drops and counts it.
-    pub(super) fn enqueue(&mut self, header: VirtioNetHdr, frame: PacketBuf) {
+    pub(super) fn enqueue(&mut self, header: VirtioNetHdr, frame: PacketBuf, large: bool) {
         if self.queue.len() >= QUEUE_FRAMES || self.bytes + frame.len() > QUEUE_BYTES {
             self.statistics.queue_drops += 1;
             return;
         }
         self.bytes += frame.len();
-        self.queue.push_back(Queued { header, frame });
+        self.large += usize::from(large);
+        self.queue.push_back(Queued {
+            header,
+            large,
+            frame,
+        });
         // From here on whoever asks is told to wait, so somebody may be waiting.
         self.starved |= !self.is_ready();
     }
@@ -144,6 +165,7 @@ impl Port {
             for _ in 0..taken {
                 if let Some(queued) = self.queue.pop_front() {
                     self.bytes -= queued.frame.len();
+                    self.large -= usize::from(queued.large);
                     self.statistics.received_frames += 1;
                     self.statistics.received_bytes += queued.frame.len() as u64;
                 }
@@ -159,5 +181,6 @@ impl Port {
     pub(super) fn clear(&mut self) {
         self.queue.clear();
         self.bytes = 0;
+        self.large = 0;
     }
 }

@@ -33,6 +33,9 @@ const SMALL: usize = 2048 - HEADROOM;
 const LARGE: usize = 65_536 + ethernet::HEADER_LEN + ethernet::VLAN_TAG_LEN;
 const SMALL_BUFFERS: usize = 8192;
 const LARGE_BUFFERS: usize = 512;
+/// Buffers of each pool that a port may hold without being asked whether others have as many left.
+const SMALL_OWN: usize = SMALL_BUFFERS / 64;
+const LARGE_OWN: usize = LARGE_BUFFERS / 64;
 
 /// The ports.
 pub(super) struct Ports {
@@ -115,6 +118,12 @@ impl Ports {
         self.slab.get_mut((id as usize).checked_sub(1)?)
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (PortId, &mut Port)> {
+        self.slab
+            .iter_mut()
+            .map(|(key, port)| (key as PortId + 1, port))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (PortId, &Port)> {
         self.slab
             .iter()
@@ -154,6 +163,12 @@ impl Ports {
     /// As [`Self::send`], for a port outside of what is captured.
     pub(super) fn queue(&mut self, id: PortId, header: VirtioNetHdr, frame: PacketBuf) {
         let Some(port) = self.get(id) else { return };
+        if let Some(mirror) = port.mirror
+            && let Ok(packet) = ZeroCopyPacket::from_slice(&frame, header)
+        {
+            self.copy_to(mirror, &packet);
+        }
+        let Some(port) = self.get(id) else { return };
         if port.capabilities.offloads.allow_tx(&header) {
             self.enqueue(id, header, frame);
         } else if let Ok(packet) = ZeroCopyPacket::from_slice(&frame, header) {
@@ -163,6 +178,14 @@ impl Ports {
 
     /// Queues a copy of a lent frame for a port, cut or completed where it must be.
     pub(super) fn copy(&mut self, id: PortId, packet: &ZeroCopyPacket<'_>) {
+        if let Some(mirror) = self.get(id).and_then(|port| port.mirror) {
+            self.copy_to(mirror, packet);
+        }
+        self.copy_to(id, packet);
+    }
+
+    /// As [`Self::copy`], without telling the mirror port.
+    pub(super) fn copy_to(&mut self, id: PortId, packet: &ZeroCopyPacket<'_>) {
         let Some(port) = self.get(id) else { return };
         if !port.capabilities.offloads.allow_tx(packet.vnet()) {
             return self.cut(id, packet);
@@ -214,6 +237,11 @@ impl Ports {
     /// Sends lent frames straight to a port: no copy, unless it cannot take them as they are or
     /// does not take all of them now.
     pub(super) fn forward(&mut self, id: PortId, packets: &mut [ZeroCopyPacket<'_>]) {
+        if let Some(mirror) = self.get(id).and_then(|port| port.mirror) {
+            for packet in packets.iter() {
+                self.copy_to(mirror, packet);
+            }
+        }
         let direct = self.get(id).is_some_and(|port| {
             port.is_idle()
                 && port.backend.is_some()
@@ -251,7 +279,7 @@ impl Ports {
             }
         }
         for packet in packets.get(sent..).unwrap_or_default() {
-            self.copy(id, packet);
+            self.copy_to(id, packet);
         }
     }
 
@@ -262,7 +290,22 @@ impl Ports {
             port.statistics.oversize_drops += 1;
             return;
         }
-        port.enqueue(header, frame);
+        let large = frame.capacity() > SMALL + HEADROOM;
+        let (pool, own) = match large {
+            true => (&self.large, LARGE_OWN),
+            false => (&self.small, SMALL_OWN),
+        };
+        let Some(port) = self.slab.get_mut((id as usize).saturating_sub(1)) else {
+            return;
+        };
+        // One port that takes nothing leaves half of a pool to the others, two a third, and so on:
+        // the dynamic thresholds of Choudhury and Hahne, as switches with a shared memory have them.
+        let held = port.held(large);
+        if held >= own && held >= pool.available() {
+            port.statistics.queue_drops += 1;
+            return;
+        }
+        port.enqueue(header, frame, large);
         if !port.dirty {
             port.dirty = true;
             self.dirty.push(id);
