@@ -138,7 +138,8 @@ fn print(report: &NetworkReport) {
         None => say(format_args!("  addresses from outside, MTU {mtu}")),
     }
     match (subnet6, no_ipv6) {
-        (Some(subnet6), _) => say(format_args!("  {subnet6}")),
+        (Some(subnet6), None) => say(format_args!("  {subnet6}")),
+        (Some(subnet6), Some(why)) => say(format_args!("  {subnet6}, {why}")),
         (None, Some(why)) => say(format_args!("  no IPv6 of its own: {why}")),
         (None, None) => {}
     }

@@ -8,6 +8,7 @@ use net_gateway::eui64;
 use net_wire::MacAddr;
 
 use crate::config::{NetworkConfig, NetworkMode};
+use crate::engine::Engine;
 use crate::mac::fnv1a;
 
 /// The least MTU of IPv6 (RFC 8200, section 5).
@@ -42,6 +43,12 @@ impl NetworkConfig {
         } else {
             None
         }
+    }
+
+    /// Why guests have IPv6 among themselves and nowhere else, where that is not the mode's purpose.
+    pub(crate) fn ipv6_stays(&self) -> Option<&'static str> {
+        (self.mode == NetworkMode::Nat && self.engine == Engine::Fast)
+            .then_some("among guests alone: the fast engine translates IPv4")
     }
 
     /// The address that a guest with this hardware address forms in [`Self::prefix6`], unless it

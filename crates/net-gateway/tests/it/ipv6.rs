@@ -2,6 +2,7 @@
 
 mod advertisements;
 mod neighbours;
+mod router;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;

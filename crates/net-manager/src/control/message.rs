@@ -92,7 +92,7 @@ pub struct NetworkReport {
     /// the router of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet6: Option<String>,
-    /// Why there is none.
+    /// Why there is none, or why it leads nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_ipv6: Option<String>,
     /// The address that guests have their route to; absent where the outside network has it.

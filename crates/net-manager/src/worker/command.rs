@@ -135,7 +135,7 @@ pub struct Status {
     pub uplink: Option<UplinkStatus>,
     /// The prefix of the network's IPv6 addresses, where this program or its host is their router.
     pub prefix6: Option<Ipv6Network>,
-    /// Why there is none.
+    /// Why there is none, or why it leads nowhere.
     pub no_ipv6: Option<String>,
 }
 

@@ -70,7 +70,7 @@ pub(crate) struct Worker {
     /// What tells them, where that is the host.
     #[cfg(target_os = "linux")]
     host_router: Option<host_router::HostRouter>,
-    /// Why the network has no IPv6, where it has none.
+    /// Why the network has no IPv6, or none that leaves it.
     no_ipv6: Option<String>,
     poll: Poll,
     commands: mpsc::Receiver<Command>,
@@ -205,7 +205,7 @@ impl Worker {
             router6: Router6::of(config),
             #[cfg(target_os = "linux")]
             host_router: None,
-            no_ipv6: config.no_ipv6().map(str::to_owned),
+            no_ipv6: config.no_ipv6().or(config.ipv6_stays()).map(str::to_owned),
             poll,
             commands,
             attachments: Slab::new(),
