@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use net_manager::control::Request;
 use net_manager::kernel::{KernelAttach, KernelForward};
 use net_manager::{Protocol, PublishedPort};
@@ -22,16 +22,22 @@ pub(super) struct Permits {
     ports: Vec<(Protocol, SocketAddr)>,
     /// Where a guest is that a port may lead to.
     subnet: Ipv4Network,
+    subnet6: Option<Ipv6Network>,
 }
 
 impl Permits {
     /// For the places and ports that the network starts with.
-    pub(super) fn new(places: &[Place], ports: &[PublishedPort], subnet: Ipv4Network) -> Self {
+    pub(super) fn new(
+        places: &[Place],
+        ports: &[PublishedPort],
+        (subnet, subnet6): (Ipv4Network, Option<Ipv6Network>),
+    ) -> Self {
         let port = |port: &PublishedPort| (port.protocol, port.bind);
         Self {
             places: places.to_vec(),
             ports: ports.iter().map(port).collect(),
             subnet,
+            subnet6,
         }
     }
 
@@ -89,7 +95,7 @@ impl Permits {
     pub(super) fn forward(&mut self, forward: &KernelForward) -> bool {
         let guest = match forward.guest.ip() {
             IpAddr::V4(ip) => self.subnet.contains(ip),
-            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unspecified(),
+            IpAddr::V6(ip) => self.subnet6.is_some_and(|subnet| subnet.contains(ip)),
         };
         guest && self.port(forward.protocol, forward.bind)
     }
@@ -109,7 +115,8 @@ mod tests {
     fn permits(places: &[&str], ports: &[&str]) -> Permits {
         let places: Vec<Place> = places.iter().map(|it| it.parse().unwrap()).collect();
         let ports: Vec<PublishedPort> = ports.iter().map(|it| it.parse().unwrap()).collect();
-        Permits::new(&places, &ports, "10.0.2.0/24".parse().unwrap())
+        let subnets = ("10.0.2.0/24".parse().unwrap(), "fd77::/64".parse().ok());
+        Permits::new(&places, &ports, subnets)
     }
 
     fn tap(text: &str) -> KernelAttach {
@@ -155,6 +162,7 @@ mod tests {
                 interface: interface.into(),
                 mac: [2; 6],
                 address: None,
+                address6: None,
                 vlan,
             })
         };
@@ -194,10 +202,15 @@ mod tests {
             port: "80:81".into(),
             guest: None,
         });
-        for guest in ["192.0.2.1:81", "127.0.0.1:81", "[::1]:81"] {
+        for guest in ["192.0.2.1:81", "127.0.0.1:81", "[::1]:81", "[fd78::9]:81"] {
             assert!(!permits.forward(&forward(guest)), "{guest}");
         }
         assert!(permits.forward(&forward("10.0.2.9:81")));
         assert!(!permits.forward(&forward("10.0.2.9:81")));
+        permits.for_request(&Request::Publish {
+            port: "80:81".into(),
+            guest: None,
+        });
+        assert!(permits.forward(&forward("[fd77::9]:81")));
     }
 }

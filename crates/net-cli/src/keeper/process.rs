@@ -158,7 +158,7 @@ impl Keeper {
             control = Some((listener, ours));
         }
         let config = self.options.config(&self.name)?;
-        let permits = Permits::new(places, &config.publish, config.subnet);
+        let permits = Permits::new(places, &config.publish, (config.subnet, config.prefix6()));
         let setup = Setup {
             settings: File::of(&settings),
             name: self.name.clone(),
@@ -537,7 +537,11 @@ mod tests {
         let path = dir.path().join("a");
         let place = format!("qemu-stream:{}", path.display());
         let host = Mutex::new(Local::default());
-        let permits = Mutex::new(Permits::new(&[], &[], "10.0.2.0/24".parse().unwrap()));
+        let permits = Mutex::new(Permits::new(
+            &[],
+            &[],
+            ("10.0.2.0/24".parse().unwrap(), None),
+        ));
         let (near, far) = wire::pair().unwrap();
         let ask = || {
             let guest = Guest {
