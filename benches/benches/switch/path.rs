@@ -135,7 +135,7 @@ fn forward(
     if let Some(switch) = switch {
         for packet in packets.iter() {
             let verdict = switch.forward(1, packet.dst_mac(), packet.src_mac(), NOW);
-            assert_eq!(verdict, Verdict::To(2));
+            assert!(verdict == Verdict::To(2), "{verdict:?}");
         }
     }
     let frames: Vec<_> = packets

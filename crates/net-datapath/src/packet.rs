@@ -153,7 +153,7 @@ impl<'a> ZeroCopyPacket<'a> {
             head_len: 0,
             borrowed: false,
             len: 0,
-            record: Record::BLANK,
+            record: Record::blank(),
             pieces: SegmentList::with_place(),
         }
     }

@@ -8,6 +8,8 @@ use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use net_datapath::prefetch::{LINE, prefetch_read};
+
 use crate::error::{QueueError, SetupError};
 
 /// Keeps what a region points at alive.
@@ -83,6 +85,17 @@ pub(crate) struct Piece {
 
 // SAFETY: an address into guest memory, which no thread owns; it is used while the memory is held.
 unsafe impl Send for Piece {}
+
+impl Piece {
+    /// Has its first lines, those of the headers of a frame, on their way into the cache.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        // Where it is shorter, the hint is for nothing and harmless.
+        for line in 0..3 {
+            prefetch_read(self.host.wrapping_add(line * LINE));
+        }
+    }
+}
 
 /// The region that the last buffer lay in, where the next one lies as a rule: looked at before the
 /// table is.

@@ -199,9 +199,9 @@ mod tests {
                     ..VirtioNetHdr::PLAIN
                 })
             },
-            |packet| drop(packet.push_vlan(7)),
-            |packet| drop(packet.pull_head(4)),
-            |packet| drop(packet.decrement_ttl()),
+            |packet| _ = packet.push_vlan(7),
+            |packet| _ = packet.pull_head(4),
+            |packet| _ = packet.decrement_ttl(),
         ];
         let header = VirtioNetHdr {
             hdr_len: 42,

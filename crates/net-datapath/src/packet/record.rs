@@ -21,11 +21,10 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) const BLANK: Self = Self {
-        meta: UnsafeCell::new(PacketMeta::BLANK),
-        made: Cell::new(true),
-        offload: VirtioNetHdr::PLAIN,
-    };
+    /// That of no frame.
+    pub(super) const fn blank() -> Self {
+        Self::of(PacketMeta::BLANK)
+    }
 
     /// A record that is there.
     pub(super) const fn of(meta: PacketMeta) -> Self {

@@ -6,8 +6,6 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
-use net_datapath::prefetch::prefetch_read;
-
 use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table, WRITE};
 use super::{
     Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, Single, part, passes,
@@ -217,7 +215,7 @@ impl PackedRing {
             else {
                 break;
             };
-            prefetch_read(piece.host);
+            piece.prefetch();
             *place = Single {
                 piece,
                 id: descriptor.third,

@@ -3,8 +3,6 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 
-use net_datapath::prefetch::prefetch_read;
-
 use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table};
 use super::{
     Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, Single, part, passes,
@@ -154,7 +152,7 @@ impl SplitRing {
             let Some(piece) = descriptor.single(descriptor.third, access, memory, &mut view) else {
                 break;
             };
-            prefetch_read(piece.host);
+            piece.prefetch();
             *place = Single {
                 piece,
                 id,
