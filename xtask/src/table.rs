@@ -3,7 +3,7 @@
 
 /// Tests that want a kernel built otherwise than most are, which nobody can install for a test: VLANs
 /// of bridges (`CONFIG_BRIDGE_VLAN_FILTERING`). Their being skipped is said and is no failure.
-const WANT_ANOTHER_KERNEL: &[&str] = &["vlans_of_a_bridge"];
+const WANT_ANOTHER_KERNEL: &[&str] = &["vlans_of_a_bridge", "kernel_vlans"];
 
 /// How one group of tests went.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

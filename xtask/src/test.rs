@@ -156,6 +156,11 @@ fn build() -> Result<BTreeMap<String, Program>> {
         "--no-run",
         "--message-format=json-render-diagnostics",
     ]))?;
+    Ok(read_programs(&text))
+}
+
+/// The test programs that cargo tells of, by the names of their files.
+fn read_programs(text: &str) -> BTreeMap<String, Program> {
     let mut programs = BTreeMap::new();
     for line in text.lines() {
         let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else {
@@ -193,7 +198,21 @@ fn build() -> Result<BTreeMap<String, Program>> {
             programs.insert(name.to_string_lossy().into_owned(), program);
         }
     }
-    Ok(programs)
+    programs
+}
+
+/// The integration tests of these packages, built: each package with the file of its tests.
+///
+/// # Errors
+/// Where they do not build.
+pub(crate) fn programs(packages: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    let mut command = cmd::cargo(["test", "--locked", "--no-run", "--test", "it"]);
+    command.arg("--message-format=json-render-diagnostics");
+    for package in packages {
+        command.args(["-p", package]);
+    }
+    let programs = read_programs(&cmd::output(&mut command)?).into_values();
+    Ok(programs.map(|it| (it.package, it.file)).collect())
 }
 
 /// The package's name in an identifier such as `path+file:///x/crates/net-wire#0.1.0` or

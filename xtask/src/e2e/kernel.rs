@@ -28,6 +28,77 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     /// The files of the modules.
     pub(crate) modules: Vec<PathBuf>,
+    /// The directory of all modules.
+    tree: PathBuf,
+}
+
+impl Kernel {
+    /// The files of the modules of these names and of all that they depend on, in the order in which
+    /// they can be loaded, behind those that every guest has.
+    ///
+    /// # Errors
+    /// Where one is not in the package.
+    pub(crate) fn with(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
+        let mut all = Vec::new();
+        files(&self.tree, &mut all)?;
+        let mut loaded = self.modules.clone();
+        for name in names {
+            add(name, &all, &mut loaded)?;
+        }
+        Ok(loaded)
+    }
+}
+
+/// Every file below a directory.
+fn files(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let fail = |e: std::io::Error| format!("{}: {e}", directory.display());
+    for entry in fs::read_dir(directory).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_dir() {
+            files(&path, found)?;
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// A module's name, which writes `-` and `_` alike.
+fn module_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy();
+    let name = name.split_once(".ko")?.0;
+    Some(name.replace('-', "_"))
+}
+
+/// Adds a module behind what it depends on.
+fn add(name: &str, all: &[PathBuf], loaded: &mut Vec<PathBuf>) -> Result<()> {
+    let is_it = |path: &&PathBuf| module_name(path).is_some_and(|it| it == name.replace('-', "_"));
+    if loaded.iter().any(|path| is_it(&path)) {
+        return Ok(());
+    }
+    let found = all.iter().find(is_it);
+    let found = found.ok_or_else(|| format!("the kernel's package has no module {name}"))?;
+    let stem = found.to_string_lossy();
+    let stem = stem.split_once(".ko").map_or(&*stem, |(stem, _)| stem);
+    let file = module(Path::new(stem))?;
+    let bytes = fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+    for needed in depends(&bytes) {
+        add(&needed, all, loaded)?;
+    }
+    loaded.push(file);
+    Ok(())
+}
+
+/// What a module's own description (`.modinfo`, strings that end in zero) says that it depends on.
+fn depends(module: &[u8]) -> Vec<String> {
+    const KEY: &[u8] = b"\0depends=";
+    let Some(at) = module.windows(KEY.len()).position(|bytes| bytes == KEY) else {
+        return Vec::new();
+    };
+    let value = module[at + KEY.len()..].split(|byte| *byte == 0).next();
+    let value = String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+    let names = value.split(',').filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
 }
 
 /// Where everything that the end-to-end tests keep between runs lives.
@@ -88,6 +159,7 @@ fn look(unpacked: &Path) -> Result<Kernel> {
     Ok(Kernel {
         image,
         modules: modules.collect::<Result<_>>()?,
+        tree,
     })
 }
 
@@ -118,4 +190,25 @@ fn module(stem: &Path) -> Result<PathBuf> {
         "{} is not in the kernel's package",
         plain.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_module_depends_on_is_read_from_it() {
+        let module = b"\x7fELF\0license=GPL\0depends=x_tables,nf-nat\0name=it\0";
+        assert_eq!(depends(module), ["x_tables", "nf-nat"]);
+        assert!(depends(b"\0depends=\0name=it\0").is_empty());
+        assert!(depends(b"nothing").is_empty());
+    }
+
+    #[test]
+    fn names_of_modules_are_read_however_they_are_packed() {
+        for file in ["a/nf-nat.ko", "a/nf_nat.ko.xz"] {
+            assert_eq!(module_name(Path::new(file)).as_deref(), Some("nf_nat"));
+        }
+        assert_eq!(module_name(Path::new("a/modules.order")), None);
+    }
 }

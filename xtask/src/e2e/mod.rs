@@ -64,9 +64,19 @@ impl Case {
 struct Context {
     world: World,
     image: OnceCell<Result<Image>>,
+    /// The tests of crates that run on a real kernel, where root may not build them.
+    tests: Option<Vec<(String, PathBuf)>>,
 }
 
 impl Context {
+    /// The programs of those tests, by the name of their crate.
+    fn tests(&self) -> Result<Vec<(String, PathBuf)>> {
+        match &self.tests {
+            Some(tests) => Ok(tests.clone()),
+            None => test::programs(TESTED),
+        }
+    }
+
     /// What virtual machines boot, made for the first test that asks.
     fn image(&self) -> Result<&Image> {
         self.image
@@ -139,6 +149,10 @@ pub(crate) fn run(args: lexopt::Parser) -> Result<()> {
 const REPORT: &str = "E2E_REPORT";
 /// The program that a run under `sudo` is to test: root builds nothing.
 const PROGRAM: &str = "E2E_PROGRAM";
+/// The tests of crates likewise, as `CRATE=PATH` with blanks between.
+const TESTS: &str = "E2E_TESTS";
+/// The crates whose tests run in a virtual machine too.
+const TESTED: &[&str] = &["net-backend-linux", "net-manager"];
 
 /// Runs the tests that `options` asks for.
 ///
@@ -189,6 +203,12 @@ pub(crate) fn groups(options: &Options) -> Result<Vec<Group>> {
         Ok(world) => Context {
             world,
             image: OnceCell::new(),
+            tests: std::env::var(TESTS).ok().map(|text| {
+                let pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
+                pairs
+                    .map(|(name, path)| (name.into(), path.into()))
+                    .collect()
+            }),
         },
         Err(why) => return skip_all(&why),
     };
@@ -287,6 +307,11 @@ fn under_sudo(options: &Options, program: &Path) -> Result<Vec<Group>> {
     for (name, value) in [(REPORT, &report), (PROGRAM, &program.to_path_buf())] {
         command.arg(format!("{name}={}", value.display()));
     }
+    let tests = test::programs(TESTED)?;
+    let tests = tests
+        .iter()
+        .map(|(name, path)| format!("{name}={}", path.display()));
+    command.arg(format!("{TESTS}={}", tests.collect::<Vec<_>>().join(" ")));
     let manifest = cmd::root().join("xtask");
     command.arg(format!("CARGO_TARGET_DIR={}", cmd::target_dir().display()));
     command.arg(format!("CARGO_MANIFEST_DIR={}", manifest.display()));

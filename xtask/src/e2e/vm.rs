@@ -23,6 +23,7 @@ const BOOT: Duration = Duration::from_secs(90);
 pub(crate) struct Image {
     kernel: Kernel,
     initramfs: PathBuf,
+    name: &'static str,
 }
 
 impl Image {
@@ -31,8 +32,26 @@ impl Image {
     /// # Errors
     /// Says what is missing.
     pub(crate) fn prepare() -> Result<Self> {
-        if !cmd::exists(QEMU) {
-            return Err(format!("needs {QEMU}"));
+        Self::with("initramfs.cpio", &[], &[])
+    }
+
+    /// Why no machine can be booted, if none can.
+    pub(crate) fn obstacle() -> Option<String> {
+        (!cmd::exists(QEMU)).then(|| format!("needs {QEMU}"))
+    }
+
+    /// As [`Image::prepare`], with more modules, and more programs in `/bin`, with the libraries that
+    /// they are linked to. `name` is the disk's.
+    ///
+    /// # Errors
+    /// As [`Image::prepare`].
+    pub(crate) fn with(
+        name: &'static str,
+        modules: &[&str],
+        programs: &[(&str, &Path)],
+    ) -> Result<Self> {
+        if let Some(why) = Self::obstacle() {
+            return Err(why);
         }
         let kernel = kernel::fetch()?;
         let busybox = static_busybox()?;
@@ -46,14 +65,19 @@ impl Image {
         archive.file("bin/busybox", &read(&busybox)?);
         archive.file("init", include_bytes!("guest.sh"));
         archive.file("udhcpc.sh", include_bytes!("udhcpc.sh"));
-        for (index, module) in kernel.modules.iter().enumerate() {
+        for (index, module) in kernel.with(modules)?.iter().enumerate() {
             // Loaded in the order of their names.
             archive.file(&format!("modules/{index:02}.ko"), &read(module)?);
         }
-        let initramfs = kernel::cache().join("initramfs.cpio");
+        pack(&mut archive, programs)?;
+        let initramfs = kernel::cache().join(name);
         fs::write(&initramfs, archive.finish())
             .map_err(|e| format!("{}: {e}", initramfs.display()))?;
-        Ok(Self { kernel, initramfs })
+        Ok(Self {
+            kernel,
+            initramfs,
+            name,
+        })
     }
 
     /// Kernel and initramfs where an ordinary user can read them: the checkout may be private.
@@ -67,9 +91,39 @@ impl Image {
         };
         Ok((
             copy(&self.kernel.image, "kernel")?,
-            copy(&self.initramfs, "initramfs")?,
+            copy(&self.initramfs, self.name)?,
         ))
     }
+}
+
+/// Adds programs, and where they want them the libraries that they are linked to.
+fn pack(archive: &mut Archive, programs: &[(&str, &Path)]) -> Result<()> {
+    let read = |path: &Path| fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
+    let mut libraries = std::collections::BTreeSet::new();
+    for (name, program) in programs {
+        // Of what cargo builds most is for debuggers, and the disk is the guest's memory.
+        let small = kernel::cache().join(name);
+        cmd::run(cmd::at_root("strip").arg("-o").args([&*small, *program]))?;
+        archive.file(&format!("bin/{name}"), &read(&small)?);
+        // `NAME => PATH (ADDRESS)`, and the loader as `PATH (ADDRESS)`.
+        let linked = cmd::output(cmd::at_root("ldd").arg(program))?;
+        let paths = linked
+            .split_whitespace()
+            .filter(|word| word.starts_with('/'));
+        libraries.extend(paths.map(PathBuf::from));
+    }
+    let mut directories = std::collections::BTreeSet::new();
+    for library in &libraries {
+        let parents: Vec<&Path> = library.ancestors().skip(1).collect();
+        for parent in parents.into_iter().rev().filter(|it| it.parent().is_some()) {
+            if directories.insert(parent.to_path_buf()) {
+                archive.directory(parent.to_string_lossy().trim_start_matches('/'));
+            }
+        }
+        let name = library.to_string_lossy();
+        archive.file(name.trim_start_matches('/'), &read(library)?);
+    }
+    Ok(())
 }
 
 /// The busybox that needs no libraries: the guest has none.
@@ -151,6 +205,17 @@ impl Vm {
             command,
             &["-netdev", netdev, "-device", &device],
         )
+    }
+
+    /// Boots a machine without a NIC, to be a host itself, with memory for that.
+    ///
+    /// # Errors
+    /// As [`Vm::boot`].
+    pub(crate) fn boot_host(image: &Image, dir: &Path, name: &str) -> Result<Self> {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        // The last word on memory counts.
+        Self::boot_with(image, dir, name, command, &["-smp", "2", "-m", "1024"])
     }
 
     /// As [`Vm::boot`]: `command` is what runs QEMU, and `nic` QEMU's arguments for the NIC.

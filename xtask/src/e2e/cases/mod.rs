@@ -1,5 +1,6 @@
 //! The tests themselves, by what plays the guest.
 
+pub(super) mod another_kernel;
 pub(super) mod command;
 pub(super) mod control;
 pub(super) mod daemon;
@@ -20,4 +21,5 @@ pub(super) fn all() -> impl Iterator<Item = &'static Case> {
         .chain(kernel::CASES)
         .chain(vm::CASES)
         .chain(tap::CASES)
+        .chain(another_kernel::CASES)
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::kernel::{Lab, inside};
 use super::vm::{published, transfers};
 use crate::Result;
-use crate::e2e::proc::Proc;
+use crate::e2e::proc::{self, Proc};
+use crate::e2e::serve::HTTP_PORT;
 use crate::e2e::vm::{Image, Vm, field};
 use crate::e2e::world::{HOST, ORDINARY, OUTSIDE, World};
 use crate::e2e::{Case, Checks, Context, ensure};
@@ -22,6 +23,7 @@ pub(in crate::e2e) const CASES: &[Case] = &[
     }),
     Case::new(GROUP, "tap_fast", |c, k| attached(c, k, FAST, &FAST_ENGINE)),
     Case::new(GROUP, "tap_of_somebody_else", somebody_elses),
+    Case::new(GROUP, "tap_macvtap", macvtap),
 ];
 
 /// The address that the fast engine has outside.
@@ -185,4 +187,74 @@ fn somebody_elses(context: &Context, checks: &mut Checks) {
             inside(world, &world.host, &delete)
         },
     );
+}
+
+/// A macvtap on the host's way out: the guest is a host of the outside network, and no bridge is made
+/// for it. The kernel's own `/dev` has its file, which a container's need not.
+fn macvtap(context: &Context, checks: &mut Checks) {
+    let world = &context.world;
+    let image = match context.image() {
+        Ok(image) => image,
+        Err(why) => return checks.skip(why),
+    };
+    let own_dev = |script: &str| {
+        let mut command = world.host.command("unshare");
+        // It may be the kernel's own already.
+        let script = format!("mount -t devtmpfs dev /dev 2>/dev/null; {script}");
+        command.args(["--mount", "sh", "-c", &script, "sh"]);
+        command
+    };
+    let state = world.dir.join("state-macvtap");
+    let place = format!("macvtap:up0,owner={ORDINARY}");
+    let started = checks.step("the network is up", || {
+        let mut command = own_dev("exec \"$@\"");
+        command
+            .arg(&world.program)
+            .args(["up", "--name", "kmv", "--mode", "bridge"]);
+        command
+            .args(["--attach", &place, "--state-dir"])
+            .arg(&state);
+        let mut up = Proc::spawn(&mut command, &world.log("up-macvtap"))?;
+        up.wait_until(SHORT, |out| out.contains("ready macvtap:up0"))?;
+        Ok(up)
+    });
+    let Some(mut up) = started else { return };
+    let said = up.output();
+    let mac = told(&said, "mac").unwrap_or_default();
+    let device = said
+        .split_whitespace()
+        .find(|word| word.starts_with("/dev/tap"));
+    let booted = checks.step("boot, by a device that is the user's", || {
+        let device = device.ok_or_else(|| format!("no device in: {said}"))?;
+        let open = format!(
+            "exec setpriv --reuid {ORDINARY} --regid {ORDINARY} --clear-groups --pdeathsig KILL -- \
+             sh -c 'exec 3<>{device} && exec \"$@\"' sh \"$@\""
+        );
+        let nic = format!("virtio-net-pci,netdev=n0,mac={mac},romfile=");
+        let nic = ["-netdev", "tap,id=n0,fd=3", "-device", &nic];
+        Vm::boot_with(image, &world.dir, "macvtap", own_dev(&open), &nic)
+    });
+    if let Some(mut vm) = booted {
+        checks.step("the guest is a host of the outside network", || {
+            vm.check(
+                &format!(
+                    "ip addr add 203.0.113.60/24 dev eth0 && ip link set eth0 up && sleep 1 && \
+                     ping -c2 -W2 {OUTSIDE} && \
+                     wget -q -O - http://{OUTSIDE}:{HTTP_PORT}/body/8388608 | wc -c | grep 8388608"
+                ),
+                SHORT,
+            )
+        });
+    }
+    checks.step("stop takes it away", || {
+        let mut command = world.host.command(&world.program);
+        command
+            .args(["stop", "--name", "kmv", "--state-dir"])
+            .arg(&state);
+        let done = proc::run(&mut command, &world.log("stop"), SHORT)?;
+        ensure(done.status == 0 && up.wait(SHORT)? == 0, || {
+            done.output.clone()
+        })?;
+        inside(world, &world.host, "! ip link show mv-up0")
+    });
 }
