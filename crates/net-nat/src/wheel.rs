@@ -66,7 +66,8 @@ impl Wheel {
         };
         let earliest = self.tick.saturating_add(1);
         let due = record.deadline().saturating_add(1);
-        let slot = due.clamp(earliest, self.tick.saturating_add(SLOTS - 1)) % SLOTS;
+        let latest = self.tick.saturating_add(SLOTS - 1);
+        let slot = due.max(earliest).min(latest) % SLOTS;
         let Some(head) = self.heads.get_mut(slot as usize) else {
             return;
         };

@@ -156,7 +156,9 @@ impl<F: Family> Nat<F> {
         if record.sessions > 0 || record.is_forward() || record.is_resting() {
             return;
         }
-        if common.hold == 0 {
+        // A port that was withdrawn is the operator's: what the guest has left to say on it does not open
+        // it again.
+        if common.hold == 0 || record.is_withdrawn() {
             self.unmap(common, mapping);
             return;
         }

@@ -225,7 +225,9 @@ impl<F: Family> Nat<F> {
                 let verdicts = part(verdicts, ahead - 2);
                 self.translate_known::<W, P>(common, packets, known, verdicts);
             }
-            self.find_hosts(core::mem::take(&mut new));
+            if new > 0 {
+                self.find_hosts(core::mem::take(&mut new));
+            }
         }
         self.in_batch = false;
         self.coming.clear();
@@ -270,9 +272,16 @@ impl<F: Family> Nat<F> {
             if scratch.guess != 0 {
                 continue;
             }
-            scratch.guess = self.index.guess(scratch.hash).unwrap_or(NEW);
-            has_new |= scratch.guess == NEW;
-            self.sessions.prefetch(scratch.guess);
+            match self.index.guess(scratch.hash) {
+                Some(number) => {
+                    scratch.guess = number;
+                    self.sessions.prefetch(number);
+                }
+                None => {
+                    scratch.guess = NEW;
+                    has_new = true;
+                }
+            }
         }
         has_new
     }

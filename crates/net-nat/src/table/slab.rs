@@ -79,9 +79,8 @@ impl<T: SlabRecord> Slab<T> {
     /// Fetches a record that will be written to soon; any number will do.
     #[inline(always)]
     pub(crate) fn prefetch(&self, number: u32) {
-        if let Some(record) = self.get(number) {
-            prefetch_write(core::ptr::from_ref(record).cast_mut());
-        }
+        let record = self.records.as_ptr().wrapping_add(number as usize);
+        prefetch_write(record.cast_mut());
     }
 
     pub(crate) fn len(&self) -> usize {
