@@ -1,6 +1,7 @@
 //! A guest whose driver costs next to nothing: descriptors stay, and only their addresses change.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use net_backend::{NetworkBackend, Offloads};
 use net_benches::frames::frame;
@@ -87,8 +88,17 @@ impl Guest {
         }
     }
 
-    /// A device with this guest on it.
+    /// A device with this guest on it, whose driver looks by itself and wants no interrupts.
     pub(crate) fn device(&self) -> VirtioNet {
+        self.device_with(1, || {})
+    }
+
+    /// The same, which calls `wake` when it has given back what the driver sleeps for.
+    pub(crate) fn device_that_wakes(&self, wake: impl Fn() + Send + Clone + 'static) -> VirtioNet {
+        self.device_with(0, wake)
+    }
+
+    fn device_with(&self, flags: u16, wake: impl Fn() + Send + Clone + 'static) -> VirtioNet {
         let mut device = VirtioNet::new(DeviceConfig::default());
         device.set_offloads(Offloads::ALL).expect("offloads");
         let offloads = features::CSUM | features::GUEST_CSUM;
@@ -98,10 +108,10 @@ impl Guest {
         let memory = self.ram.memory().expect("memory");
         for (index, ring) in [&self.receive, &self.transmit].into_iter().enumerate() {
             let setup = ring.queue.setup();
-            // No interrupts: the driver looks by itself.
-            self.ram.write(setup.driver, &1u16.to_le_bytes());
+            self.ram.write(setup.driver, &flags.to_le_bytes());
+            let interrupt = Box::new(wake.clone());
             device
-                .start_queue(index, &setup, Arc::clone(&memory), Box::new(|| {}))
+                .start_queue(index, &setup, Arc::clone(&memory), interrupt)
                 .expect("queue");
         }
         device
@@ -138,6 +148,14 @@ impl Guest {
         let used = self.ram.index(device + 2);
         // A receive ring starts full, a transmit ring empty: as many are there as have been offered.
         RING - available.wrapping_sub(used)
+    }
+
+    /// Whether the device sleeps and wants to be told of what was made available.
+    pub(crate) fn wants_kick(&mut self, which: usize) -> bool {
+        let device = self.ring(which).queue.setup().device;
+        // Shown first, then asked: the device does it the other way round.
+        fence(Ordering::SeqCst);
+        self.ram.index(device) & 1 == 0
     }
 
     /// Makes all chains of a ring available that are not.

@@ -32,6 +32,11 @@ impl Path {
     }
 
     pub(crate) fn with_switch(from: &Guest, to: &Guest) -> Self {
+        Self::between(from.device(), to.device())
+    }
+
+    /// A switch between these devices.
+    pub(crate) fn between(from: VirtioNet, to: VirtioNet) -> Self {
         let mut switch = Switch::new(Config::new([7; 16]));
         for port in [1, 2] {
             switch.add_port(port, PortConfig::default());
@@ -41,8 +46,9 @@ impl Path {
         let [one, two] = [one, two].map(net_wire::MacAddr);
         switch.forward(2, one, two, NOW);
         Self {
+            from,
+            to,
             switch: Some(switch),
-            ..Self::without_switch(from, to)
         }
     }
 
@@ -135,7 +141,7 @@ fn forward(
     if let Some(switch) = switch {
         for packet in packets.iter() {
             let verdict = switch.forward(1, packet.dst_mac(), packet.src_mac(), NOW);
-            assert!(verdict == Verdict::To(2), "{verdict:?}");
+            assert!(matches!(verdict, Verdict::To(2)), "both are known");
         }
     }
     let frames: Vec<_> = packets
