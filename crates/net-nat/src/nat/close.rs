@@ -156,9 +156,7 @@ impl<F: Family> Nat<F> {
         if record.sessions > 0 || record.is_forward() || record.is_resting() {
             return;
         }
-        // A port that was withdrawn is the operator's: what the guest has left to say on it does not open
-        // it again.
-        if common.hold == 0 || record.is_withdrawn() {
+        if common.hold == 0 {
             self.unmap(common, mapping);
             return;
         }
