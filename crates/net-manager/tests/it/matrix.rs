@@ -316,7 +316,10 @@ fn publish(world: &mut World, six: bool, cell: Cell) {
             world.network.unpublish(id).unwrap();
         }
         let held = world.near.ask("held");
-        assert!(held.starts_with("error"), "guest {n}: {held}");
+        // The translator lets a guest go on from its side: its port rests a while, and is its own.
+        if !matches!(world.mode, Mode::NatFast) {
+            assert!(held.starts_with("error"), "guest {n}: {held}");
+        }
         for request in &requests {
             let refused = world.near.ask(request);
             assert!(refused.starts_with("error"), "guest {n}: {refused}");

@@ -71,7 +71,7 @@ fn host(context: &Context, checks: &mut Checks) {
     checks.step("what every distribution has", || {
         // nft reads its rules from there.
         vm.check(
-            "ln -s /proc/self/fd/0 /dev/stdin && touch /etc/resolv.conf",
+            "ln -s /proc/self/fd/0 /dev/stdin && mkdir /run && touch /etc/resolv.conf",
             LONG,
         )
     });

@@ -76,8 +76,9 @@ impl PacketUplink {
         Err(PublishError::PortTaken { protocol, bind }.into())
     }
 
-    /// Takes a published port back, and what came in by it ends: a packet of such a connection is then
-    /// one that nobody asked for.
+    /// Takes a published port back, and what came in by it ends: a client's packet is then one that
+    /// nobody asked for. A guest that has something left to say opens the connection again, because its
+    /// mapping rests for a while and goes on with the same outside port (RFC 4787, REQ-1).
     pub(in crate::worker) fn unpublish(&mut self, published: Published) {
         let outside = IpAddr::V4(self.config.outside.ip());
         let endpoint = Endpoint::new(outside, published.port);
