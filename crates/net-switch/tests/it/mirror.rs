@@ -1,8 +1,9 @@
 //! The mirror port.
 
-use net_switch::{DropReason, PortConfig, Verdict};
+use net_switch::{Config, DropReason, PortConfig, SnoopConfig, Switch, Verdict};
 
-use crate::{GATEWAY, NOW, mac, switch, targets};
+use crate::group_packets::{data, group4};
+use crate::{GATEWAY, NOW, mac, switch, targets, with_config};
 
 #[test]
 fn a_mirror_port_hears_and_does_not_speak() {
@@ -48,4 +49,16 @@ fn chosen_ports_are_mirrored() {
     assert_eq!(switch.mirror_of(1), None);
     switch.add_port(3, PortConfig::default());
     assert_eq!(switch.mirror_of(1), None, "another port of the same number");
+}
+
+#[test]
+fn a_mirror_port_is_in_no_group() {
+    let mut config = Config::new([3; 16]);
+    config.snooping = Some(SnoopConfig::default());
+    let mut switch = with_config(config, 3);
+    let data = data(group4(1));
+    let sent = |switch: &mut Switch| switch.multicast_targets(1, &data, NOW);
+    assert_eq!(sent(&mut switch), [0, 2, 3]);
+    assert!(switch.set_mirror(Some(3)));
+    assert_eq!(sent(&mut switch), [0, 2]);
 }
