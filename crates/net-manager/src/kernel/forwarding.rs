@@ -109,6 +109,8 @@ pub(super) fn restore(
     }
     for (path, value) in settings {
         match system.setting(path)? {
+            // The switch does not change this: another value than ours is somebody else's choice.
+            Some(now) if path.ends_with(ACCEPT_RA) && now != ALWAYS => {}
             Some(now) if now != *value => system.set_setting(path, value)?,
             // As it was, or an interface that is gone.
             _ => {}

@@ -301,6 +301,15 @@ fn a_router_for_guests_still_hears_its_own_router() {
     assert_eq!(six[0].to_string(), "fe80::ad:aff:fe07:0/64");
     network.destroy().unwrap();
     assert_eq!(fake.world(), before);
+    // What somebody has chosen meanwhile stays.
+    let network = create(&fake, &config("blue", NetworkMode::Nat), root.path()).unwrap();
+    fake.change_world(|world| {
+        let path = "net/ipv6/conf/eth1/accept_ra";
+        world.settings.insert(path.into(), "0".into());
+    });
+    network.destroy().unwrap();
+    assert_eq!(fake.world().settings["net/ipv6/conf/eth1/accept_ra"], "0");
+    assert_eq!(fake.world().settings["net/ipv6/conf/eth0/accept_ra"], "1");
     // Nor does a host that routes on one interface begin to listen there.
     fake.change_world(|world| {
         let path = "net/ipv6/conf/eth0/forwarding";
