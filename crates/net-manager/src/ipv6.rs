@@ -1,6 +1,7 @@
 //! The IPv6 side of a network's settings: its prefix, and whether the host has a way out.
 
 use std::net::{Ipv6Addr, UdpSocket};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use ipnetwork::Ipv6Network;
@@ -25,7 +26,7 @@ impl NetworkConfig {
     pub fn prefix6(&self) -> Option<Ipv6Network> {
         match self.no_ipv6() {
             Some(_) => None,
-            None => self.subnet6.or_else(|| unique_local(self, &machine_id())),
+            None => self.subnet6.or_else(|| unique_local(self, machine_id())),
         }
     }
 
@@ -74,9 +75,15 @@ fn unique_local(config: &NetworkConfig, machine: &str) -> Option<Ipv6Network> {
 
 /// What tells this installation from others (`machine-id(5)`), where there is such a thing. It goes
 /// into a hash of which a third is seen.
-fn machine_id() -> String {
-    let read = std::fs::read_to_string("/etc/machine-id");
-    read.map(|text| text.trim().to_owned()).unwrap_or_default()
+///
+/// It is read once: a process that gives up its files still derives the prefix that it derived
+/// before, and that another process of the same network has.
+fn machine_id() -> &'static str {
+    static READ: OnceLock<String> = OnceLock::new();
+    READ.get_or_init(|| {
+        let read = std::fs::read_to_string("/etc/machine-id");
+        read.map(|text| text.trim().to_owned()).unwrap_or_default()
+    })
 }
 
 /// Whether guests are told to send IPv6 through the gateway.

@@ -104,6 +104,9 @@ fn start(setup: Setup, gifts: Vec<(Gift, OwnedFd)>, remote: Remote) -> Result<Ru
             Gift::Capture => config.capture = Some(Arc::new(fd.into())),
         }
     }
+    // The prefix follows from a file that is out of reach from here on, and is the keeper's, too.
+    let prefix6 = config.prefix6();
+    log::debug!("the network's IPv6 prefix: {prefix6:?}");
     // Every thread that starts from here on is born behind the doors that close now.
     let confinement = if setup.confine {
         confine::confine()?

@@ -15,6 +15,7 @@ const GROUP: &str = "e2e ipv6";
 
 pub(in crate::e2e) const CASES: &[Case] = &[
     Case::new(GROUP, "ipv6", ipv6),
+    Case::new(GROUP, "ipv6_kernel", in_kernel),
     Case::new(GROUP, "ipv6_off", off),
 ];
 
@@ -31,16 +32,20 @@ struct Guest<'a> {
 }
 
 impl<'a> Guest<'a> {
-    fn start(world: &'a World, options: &[&str], checks: &mut Checks) -> Option<Self> {
+    fn start(
+        world: &'a World,
+        engine: &str,
+        options: &[&str],
+        checks: &mut Checks,
+    ) -> Option<Self> {
         let log = world.log("up-ipv6");
         checks.log(&log);
         checks.step("the network is up", || {
             let namespace = world.namespace(false)?;
             let mut command = world.host.command(&world.program);
-            // Root would get the kernel's network, which has no IPv6 yet.
             let state = world.dir.join(format!("state-{}", namespace.pid()));
             command
-                .args(["up", "--engine", "user", "--state-dir"])
+                .args(["up", "--engine", engine, "--state-dir"])
                 .arg(state);
             command.args(options);
             command.args(["--netns", &namespace.pid()]);
@@ -85,7 +90,7 @@ fn ipv6(context: &Context, checks: &mut Checks) {
     let world = &context.world;
     let tcp = format!("[{HOST6}]:8091:80");
     let udp = format!("[{HOST6}]:8092:5000/udp");
-    let Some(guest) = Guest::start(world, &["-p", &tcp, "-p", &udp], checks) else {
+    let Some(guest) = Guest::start(world, "user", &["-p", &tcp, "-p", &udp], checks) else {
         return;
     };
     checks.step("an address is there from the start", || {
@@ -145,6 +150,45 @@ fn ipv6(context: &Context, checks: &mut Checks) {
         route("add")?;
         told
     });
+    ends(guest, checks);
+}
+
+/// The host is the router; what it advertises comes from a process without privileges, which has to
+/// derive the same prefix as the one that has given the bridge its addresses.
+fn in_kernel(context: &Context, checks: &mut Checks) {
+    let world = &context.world;
+    let tcp = format!("[{HOST6}]:8091:80");
+    let udp = format!("[{HOST6}]:8092:5000/udp");
+    let Some(guest) = Guest::start(world, "kernel", &["-p", &tcp, "-p", &udp], checks) else {
+        return;
+    };
+    checks.step("a route, by way of the bridge", || {
+        guest.until(
+            "ip -6 route show default",
+            "default via fe80::ad:.* dev eth0 proto ra",
+        )
+    });
+    checks.step("the host and the gateway answer", || {
+        guest.run(
+            "ping -6 -c2 -i0.2 -W2 $gw && ping -6 -c2 -i0.2 -W2 ${gw%1}2",
+            SHORT,
+        )
+    });
+    let helper = guest.world.helper_command();
+    checks.step("the gateway's name server, over IPv6", || {
+        let text = format!("{helper} dig ${{gw%1}}2 {} A", dns::ZONE);
+        let out = guest.run(&text, SHORT)?;
+        ensure(out.contains(&format!("a={OUTSIDE}")), || out.clone())
+    });
+    checks.step("ping outside", || {
+        guest.run(&format!("ping -6 -c2 -i0.2 -W2 {OUTSIDE6}"), SHORT)
+    });
+    transfers(&guest, checks);
+    published(&guest, checks);
+    ends(guest, checks);
+}
+
+fn ends(guest: Guest<'_>, checks: &mut Checks) {
     let Guest { mut up, .. } = guest;
     checks.step("ends on SIGTERM", || {
         up.signal("TERM");
@@ -263,7 +307,7 @@ fn published(guest: &Guest<'_>, checks: &mut Checks) {
 
 fn off(context: &Context, checks: &mut Checks) {
     let options = ["--subnet6", "off"];
-    let Some(guest) = Guest::start(&context.world, &options, checks) else {
+    let Some(guest) = Guest::start(&context.world, "user", &options, checks) else {
         return;
     };
     checks.step("no address and no router", || {
