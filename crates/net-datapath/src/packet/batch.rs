@@ -222,6 +222,7 @@ mod tests {
                     let late = late.push_segment(bytes[..].into(), header).unwrap();
                     let mut once =
                         ZeroCopyPacket::from_segments(&[bytes[..].into()], header).unwrap();
+                    once.meta();
                     for packet in [&mut *late, &mut once] {
                         first(packet);
                         second(packet);

@@ -259,6 +259,34 @@ fn a_receive_buffer_without_room_for_the_header_breaks_its_queue_alone() {
     assert_eq!(device.statistics().tx_no_peer, 2);
 }
 
+/// What is written ends where the buffer does: a frame one byte longer goes on in the next one, or
+/// nowhere.
+#[test]
+fn a_frame_never_reaches_past_the_buffer_it_does_not_fit() {
+    for (packed, mergeable) in [(false, false), (false, true), (true, false), (true, true)] {
+        for len in [60, 128, 129, 1500] {
+            let mut guest = Guest::new(Shape {
+                options: DriverOptions {
+                    packed,
+                    ..DriverOptions::default()
+                },
+                receive: 12 + len as u32 - 1,
+                mergeable,
+                ..Shape::default()
+            });
+            let mut device = guest.device();
+            assert!(transmit(&mut device, &vec![0xaa; len]));
+            assert!(guest.behind_receive_buffers().iter().all(|&byte| byte == 0));
+            if mergeable {
+                assert_eq!(guest.recv().unwrap().1, vec![0xaa; len]);
+            } else {
+                assert_eq!(device.statistics().tx_invalid, 1);
+                assert!(guest.recv().is_none());
+            }
+        }
+    }
+}
+
 #[test]
 fn frames_of_impossible_length_are_counted_and_cost_only_themselves() {
     let mut guest = guest(false, false);
