@@ -100,6 +100,7 @@ fn program(vm: &mut Vm) -> Result<()> {
         sleep 0.1; done; cat /tmp/up; \
         device=$(sed -n 's/.*\\(.dev.tap[0-9]*\\).*/\\1/p' /tmp/up); test -c $device && \
         cat /sys/class/net/ab-v/bridge/vlan_filtering && arcbox-net status && arcbox-net stop && \
+        for i in $(seq 100); do pidof arcbox-net >/dev/null || break; sleep 0.1; done; \
         ! ip link show vm0 && ! ip link show ab-v";
     let out = vm.check(script, LONG)?;
     ensure(out.contains("\n1\n"), || out.clone())
