@@ -105,12 +105,6 @@ fn run(section: &str, len: usize, working_set: usize, rounds: usize) {
         table(&title, Unit::Millions, frames as u64, rounds, contenders);
     } else {
         let bits = (frames * len * 8) as u64;
-        table(
-            &format!("{title} (Gbit/s)"),
-            Unit::Gigabytes,
-            bits,
-            rounds,
-            contenders,
-        );
+        table(&title, Unit::Gigabits, bits, rounds, contenders);
     }
 }
