@@ -158,10 +158,11 @@ pub(crate) fn gso(options: &Options) {
     const SUPER_FRAMES: usize = 64;
     let segment = |name, checksums| {
         contender(name, move || {
-            alone(|| {
+            let packet = packet.clone();
+            alone(move || {
                 let mut out = [0; 1514];
                 for _ in 0..SUPER_FRAMES {
-                    let segmenter = Segmenter::new(packet, 1500, checksums);
+                    let segmenter = Segmenter::new(&packet, 1500, checksums);
                     let mut segmenter = segmenter.expect("a super-frame");
                     while let Some(result) = segmenter.write_next(&mut out) {
                         black_box(&result);
@@ -187,9 +188,10 @@ pub(crate) fn gso(options: &Options) {
         segment("cut, checksums complete", Checksums::Complete),
         segment("cut, checksums partial", Checksums::Partial),
         contender("merge by reference, all verified", || {
-            alone(|| {
+            let pieces = pieces.clone();
+            alone(move || {
                 for _ in 0..SUPER_FRAMES {
-                    let n = run_length(black_box(pieces), &GroLimits::default());
+                    let n = run_length(black_box(&pieces), &GroLimits::default());
                     assert_eq!(n, SEGMENTS);
                     black_box(merge(&pieces[..n]));
                 }
