@@ -96,6 +96,9 @@ impl From<WireError> for PacketError {
 ///   slices by `Deref`: [`Self::from_slice`];
 /// - of several of them: [`Self::from_segments`] with [`IoSegment::from`] each;
 /// - of raw guest memory: `unsafe` [`Self::from_raw`].
+///
+/// It may go to another thread, and is not shared between two: what a short one's headers say is read
+/// when somebody first asks ([`Self::meta`]).
 #[derive(Clone)]
 pub struct ZeroCopyPacket<'a> {
     room: [u8; ROOM],
