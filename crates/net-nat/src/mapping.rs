@@ -42,7 +42,7 @@ impl<A> Mapping<A> {
     const INDEXED: u8 = 2;
     /// Its port rests; it is in the wheel.
     const RESTING: u8 = 4;
-    /// Was a forward: keeps its sessions and admits nobody new, until it has rested.
+    /// Was a forward: keeps its sessions and admits nobody new, even if its host goes on using it.
     const WITHDRAWN: u8 = 8;
 
     pub(crate) fn is_forward(&self) -> bool {

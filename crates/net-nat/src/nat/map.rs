@@ -223,7 +223,6 @@ impl<F: Family> Nat<F> {
             && record.is_resting()
         {
             record.set_resting(false);
-            record.set_withdrawn(false);
             record.expires = 0;
             self.resting.unlink(&mut self.mappings.slab, mapping);
         }

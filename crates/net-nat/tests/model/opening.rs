@@ -63,9 +63,7 @@ impl Tables {
             None => self.map(protocol, inside, bound, opened)?,
         };
         let mapping = &mut self.mappings[mapping];
-        if mapping.rests.take().is_some() {
-            mapping.withdrawn = false;
-        }
+        mapping.rests = None;
         let outside = mapping.outside;
         let timeout = self.timeout(protocol, remote);
         self.sessions.push(Session {
