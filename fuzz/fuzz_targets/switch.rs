@@ -163,7 +163,7 @@ fuzz_target!(|bytes: &[u8]| {
                 let tag = (tag & 0x80 == 0).then_some(u16::from(tag) << 9 | u16::from(tag & 15));
                 let (dst, src) = (mac(dst), mac(src));
                 frames += 1;
-                match switch.forward_tagged(id, tag, dst, src, now) {
+                match switch.forward_tagged(id, || tag, dst, src, now) {
                     Verdict::To(to) => model.check(id, to),
                     Verdict::Flood => {}
                     Verdict::Drop(DropReason::NoPort) => assert!(model.port(id).is_none()),

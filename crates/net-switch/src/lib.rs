@@ -54,6 +54,7 @@ mod list;
 mod mirror;
 mod multicast;
 mod port;
+mod ports;
 mod snoop;
 mod stats;
 mod storm;
@@ -63,10 +64,11 @@ mod vlan;
 
 pub use config::{Config, PortConfig};
 pub use multicast::may_report;
+pub use ports::MAX_ADDRESSES;
 pub use snoop::{MulticastRouter, SnoopConfig, SnoopStatistics, UnknownGroups};
 pub use stats::{DropReason, Drops, PortStatistics, Statistics};
 pub use storm::{Limit, StormLimits};
-pub use switch::{MAX_ADDRESSES, Switch, Verdict};
+pub use switch::{Switch, Verdict};
 pub use vlan::VlanId;
 
 /// The number of a port, chosen by the caller.

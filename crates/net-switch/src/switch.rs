@@ -1,7 +1,6 @@
 //! The forwarding decision.
 
 use core::hash::{BuildHasherDefault, Hasher};
-use core::net::IpAddr;
 use core::time::Duration;
 
 use hashbrown::HashMap;
@@ -11,10 +10,7 @@ use crate::port::Port;
 use crate::snoop::Snooper;
 use crate::table::{Learnt, Slot, Table};
 use crate::vlan::{self, Domain};
-use crate::{Config, DropReason, PortConfig, PortId, PortStatistics, Statistics, VlanId};
-
-/// IP addresses one port can be bound to ([`Switch::allow_ip`]).
-pub const MAX_ADDRESSES: usize = 64;
+use crate::{Config, DropReason, PortId, PortStatistics, Statistics, VlanId};
 
 /// Where a frame goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,11 +68,11 @@ fn word(mac: MacAddr) -> u64 {
 /// A learning switch.
 #[derive(Debug)]
 pub struct Switch {
-    table: Table,
+    pub(crate) table: Table,
     pub(crate) slots: Vec<Option<Port>>,
     pub(crate) by_id: HashMap<PortId, Slot, BuildHasherDefault<PortHasher>>,
-    config: Config,
-    statistics: Statistics,
+    pub(crate) config: Config,
+    pub(crate) statistics: Statistics,
     /// Gone with every change from outside.
     pub(crate) last: Option<Last>,
     /// That of the ports without a VLAN, and behind it those of the VLANs that ports are in.
@@ -104,118 +100,13 @@ impl Switch {
         }
     }
 
-    /// Adds a port, or changes what it may do. What it has sent and learned stays, unless it comes to
-    /// another VLAN.
-    ///
-    /// False if its [`PortConfig::allowed_mac`] is tied to another port: that one keeps it, and every
-    /// frame of this port is refused.
-    pub fn add_port(&mut self, id: PortId, config: PortConfig) -> bool {
-        self.last = None;
-        let slot = match self.by_id.get(&id) {
-            Some(slot) => *slot,
-            None => self.make_port(id, config),
-        };
-        let storm = config.storm.unwrap_or(self.config.storm);
-        let Some(port) = self.port_mut(slot) else {
-            return false;
-        };
-        let before = core::mem::replace(&mut port.config, config);
-        if before.storm != config.storm {
-            port.limit(&storm);
-        }
-        if before.vlan != config.vlan {
-            return self.change_domain(slot);
-        }
-        let domain = port.domain();
-        let untied = before
-            .allowed_mac
-            .filter(|mac| Some(*mac) != config.allowed_mac && !port.statics.contains(mac));
-        if let Some(mac) = untied {
-            self.table.unfix(domain, mac, slot);
-        }
-        config.allowed_mac.is_none_or(|mac| self.tie(mac, slot))
-    }
-
-    fn make_port(&mut self, id: PortId, config: PortConfig) -> Slot {
-        let storm = config.storm.unwrap_or(self.config.storm);
-        let port = Port::new(id, config, &storm);
-        let free = self.slots.iter().position(Option::is_none);
-        let slot = free.unwrap_or(self.slots.len());
-        match self.slots.get_mut(slot) {
-            Some(free) => *free = Some(port),
-            None => self.slots.push(Some(port)),
-        }
-        self.by_id.insert(id, slot as Slot);
-        self.count_domains();
-        slot as Slot
-    }
-
-    /// Forgets what a port has learned and was heard to listen to, and ties its addresses in the
-    /// domain that it is in now. False if one is tied to another port.
-    fn change_domain(&mut self, slot: Slot) -> bool {
-        self.table.remove_all(slot);
-        if let Some(snooper) = &mut self.snooper {
-            snooper.forget(slot);
-        }
-        self.count_domains();
-        let Some(port) = self.port(slot) else {
-            return false;
-        };
-        let tied: Vec<MacAddr> = port
-            .statics
-            .iter()
-            .copied()
-            .chain(port.config.allowed_mac)
-            .collect();
-        let mut all = true;
-        for mac in tied {
-            all &= self.tie(mac, slot);
-        }
-        all
-    }
-
-    fn count_domains(&mut self) {
-        let ports = self.slots.iter().flatten();
-        self.domains = ports.map(Port::domain).chain([Domain::NONE]).collect();
-        self.domains.sort_unstable();
-        self.domains.dedup();
-        if let Some(snooper) = &mut self.snooper {
-            snooper.keep(|domain| self.domains.contains(&domain));
-        }
-    }
-
-    /// Ties an address to a port in its domain. False if it is tied to another port there, or to one
-    /// that serves every domain.
-    fn tie(&mut self, mac: MacAddr, slot: Slot) -> bool {
-        let Some(port) = self.port(slot) else {
-            return false;
-        };
-        let (domain, everywhere) = (port.domain(), port.serves_all());
-        let elsewhere = |domain| {
-            self.table
-                .fixed_at(domain, mac)
-                .is_some_and(|it| it != slot)
-        };
-        if self.is_served_elsewhere(mac, slot)
-            || everywhere && self.domains.iter().copied().any(elsewhere)
-        {
-            return false;
-        }
-        if everywhere {
-            for domain in &self.domains {
-                self.table.unlearn(*domain, mac);
-            }
-        }
-        self.table.fix(domain, mac, slot)
-    }
-
     /// The port that an address is tied to if that serves every domain.
     fn server_of(&self, mac: MacAddr) -> Option<Slot> {
         let slot = self.table.fixed_at(Domain::NONE, mac)?;
         self.port(slot)?.serves_all().then_some(slot)
     }
 
-    fn is_served_elsewhere(&self, mac: MacAddr, slot: Slot) -> bool {
+    pub(crate) fn is_served_elsewhere(&self, mac: MacAddr, slot: Slot) -> bool {
         self.server_of(mac).is_some_and(|server| server != slot)
     }
 
@@ -229,105 +120,6 @@ impl Switch {
 
     pub(crate) fn find(&self, id: PortId) -> Option<&Port> {
         self.port(*self.by_id.get(&id)?)
-    }
-
-    /// Removes a port and every address on it.
-    pub fn remove_port(&mut self, id: PortId) {
-        self.last = None;
-        if let Some(slot) = self.by_id.remove(&id) {
-            self.table.remove_all(slot);
-            if let Some(snooper) = &mut self.snooper {
-                snooper.forget(slot);
-            }
-            if let Some(port) = self.slots.get_mut(slot as usize) {
-                *port = None;
-            }
-            self.mirror = self.mirror.filter(|mirror| *mirror != id);
-            self.count_domains();
-        }
-    }
-
-    /// Forgets what was learned on a port: its guest has gone, another may come.
-    pub fn forget_port(&mut self, id: PortId) {
-        self.last = None;
-        if let Some(slot) = self.by_id.get(&id) {
-            self.table.forget(*slot);
-            if let Some(snooper) = &mut self.snooper {
-                snooper.forget(*slot);
-            }
-        }
-    }
-
-    /// Ties an address to a port of the network itself, such as the gateway's: no guest can take
-    /// it, isolated ports reach that port, and its floods are not limited. Without a VLAN it serves
-    /// the ports of every VLAN.
-    ///
-    /// False if there is no such port, if the address is a group's or all zero, or if it is tied to
-    /// another port, which keeps it.
-    pub fn add_static(&mut self, mac: MacAddr, id: PortId) -> bool {
-        self.last = None;
-        let slot = self.by_id.get(&id).copied();
-        let Some((slot, port)) = slot.and_then(|slot| Some((slot, self.port_mut(slot)?))) else {
-            return false;
-        };
-        if !mac.is_unicast() {
-            return false;
-        }
-        if port.statics.contains(&mac) {
-            return true;
-        }
-        // With it the port may serve every domain, which is what decides who may have it.
-        port.statics.push(mac);
-        let tied = self.tie(mac, slot);
-        if !tied && let Some(port) = self.port_mut(slot) {
-            port.statics.retain(|it| *it != mac);
-        }
-        tied
-    }
-
-    /// Binds a port to an IP address, besides those it is bound to already; a port that is bound to
-    /// none of a family may use all of it. False if there is no such port, or no room
-    /// ([`MAX_ADDRESSES`]).
-    pub fn allow_ip(&mut self, id: PortId, ip: IpAddr) -> bool {
-        let slot = self.by_id.get(&id).copied();
-        let Some(port) = slot.and_then(|slot| self.port_mut(slot)) else {
-            return false;
-        };
-        if port.addresses.contains(&ip) {
-            return true;
-        }
-        let room = port.addresses.len() < MAX_ADDRESSES;
-        if room {
-            port.addresses.push(ip);
-        }
-        room
-    }
-
-    /// Takes back what [`Self::allow_ip`] allowed.
-    pub fn forbid_ip(&mut self, id: PortId, ip: IpAddr) {
-        let slot = self.by_id.get(&id).copied();
-        if let Some(port) = slot.and_then(|slot| self.port_mut(slot)) {
-            port.addresses.retain(|allowed| *allowed != ip);
-        }
-    }
-
-    /// Whether a port may use `ip` as the source of an IP packet, or claim it in ARP or neighbour
-    /// discovery. Unspecified and IPv6 link-local addresses are free. A refusal is counted.
-    ///
-    /// # Errors
-    /// [`DropReason::IpSpoofed`], or [`DropReason::NoPort`].
-    pub fn check_ip(&mut self, from: PortId, ip: IpAddr) -> Result<(), DropReason> {
-        let slot = self.by_id.get(&from).copied();
-        let reason = match slot.and_then(|slot| self.port_mut(slot)) {
-            Some(port) if port.forbids(ip) => {
-                port.statistics.drops.add(DropReason::IpSpoofed);
-                DropReason::IpSpoofed
-            }
-            Some(_) => return Ok(()),
-            None => DropReason::NoPort,
-        };
-        self.statistics.drops.add(reason);
-        Err(reason)
     }
 
     /// The counters.
@@ -362,32 +154,34 @@ impl Switch {
         Some(self.port(slot.or_else(|| self.server_of(mac))?)?.id)
     }
 
-    /// [`Self::forward`] for a frame with this tag (priority, drop eligibility, VLAN id), if it has
-    /// one.
+    /// [`Self::forward`] for a frame that may have a tag (priority, drop eligibility, VLAN id), which
+    /// is asked for only if a port is in a VLAN.
     #[inline]
     pub fn forward_tagged(
         &mut self,
         from: PortId,
-        tag: Option<u16>,
+        tag: impl FnOnce() -> Option<u16>,
         dst: MacAddr,
         src: MacAddr,
         now: Duration,
     ) -> Verdict {
-        match tag {
-            Some(tag) if vlan::names_vlan(tag) && self.refuses_tags(from) => {
-                self.refuse(from, DropReason::Tagged)
-            }
-            _ => self.forward(from, dst, src, now),
+        if self.has_vlans() && tag().is_some_and(vlan::names_vlan) && self.refuses_tags(from) {
+            return self.refuse(from, DropReason::Tagged);
         }
+        self.forward(from, dst, src, now)
+    }
+
+    /// Whether a port is in a VLAN.
+    #[inline(always)]
+    fn has_vlans(&self) -> bool {
+        self.domains.len() > 1
     }
 
     /// Whether frames of a VLAN cannot come from a port: it is in one, or reaches ports that are.
     #[cold]
     fn refuses_tags(&self, from: PortId) -> bool {
-        self.domains.len() > 1
-            && self
-                .find(from)
-                .is_some_and(|port| port.config.vlan.is_some() || port.serves_all())
+        let port = self.find(from);
+        port.is_some_and(|port| port.config.vlan.is_some() || port.serves_all())
     }
 
     /// Counts a frame that goes nowhere.
@@ -498,9 +292,8 @@ impl Switch {
             };
         }
         let port = self.port_mut(slot).ok_or(DropReason::NoPort)?;
-        let paid = port.storm.pay(dst, now);
         if !port.is_uplink() {
-            paid?;
+            port.storm.pay(dst, now)?;
         }
         Ok(Verdict::Flood)
     }
@@ -509,7 +302,7 @@ impl Switch {
     #[inline(always)]
     fn locate(&self, from: Slot, domain: Domain, dst: MacAddr, now: Duration) -> Option<Slot> {
         let found = self.table.slot_of(domain, dst, now);
-        if found.is_some() || self.domains.len() == 1 {
+        if found.is_some() || !self.has_vlans() {
             return found;
         }
         self.locate_elsewhere(from, domain, dst, now)

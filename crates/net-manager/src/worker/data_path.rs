@@ -99,7 +99,7 @@ impl Core {
                 }
                 continue;
             }
-            let (tag, dst, src) = (frame.meta().vlan(), frame.dst_mac(), frame.src_mac());
+            let (dst, src, tag) = (frame.dst_mac(), frame.src_mac(), || frame.meta().vlan());
             let verdict = self.switch.forward_tagged(from, tag, dst, src, now);
             let verdict = match self.keeps_apart(from, frame) {
                 true => Verdict::To(GATEWAY),

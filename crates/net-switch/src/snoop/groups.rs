@@ -46,6 +46,7 @@ pub(super) enum Outcome {
 /// The table.
 #[derive(Debug)]
 pub(super) struct Groups {
+    /// In order of slots: a member is looked up for each port that a frame may go to.
     members: HashMap<Key, Vec<Member>, Keyed>,
     /// By slot.
     joined: Vec<Joined>,
@@ -74,9 +75,7 @@ impl Groups {
         if at >= self.joined.len() {
             self.joined.resize(at + 1, Joined::default());
         }
-        let members = self.members.get_mut(&key);
-        let own = members.and_then(|members| members.iter_mut().find(|it| it.slot == slot));
-        if let Some(member) = own {
+        if let Some(member) = self.member_mut(slot, key) {
             member.until = member.until.max(until);
             return Outcome::Renewed;
         }
@@ -93,17 +92,22 @@ impl Groups {
         }
         joined.keys.push(key);
         self.count += 1;
-        let member = Member { slot, until };
-        self.members.entry(key).or_default().push(member);
+        let members = self.members.entry(key).or_default();
+        // It is none yet.
+        let (Ok(place) | Err(place)) = find(members, slot);
+        members.insert(place, Member { slot, until });
         Outcome::New
+    }
+
+    fn member_mut(&mut self, slot: Slot, key: Key) -> Option<&mut Member> {
+        let members = self.members.get_mut(&key)?;
+        let at = find(members, slot).ok()?;
+        members.get_mut(at)
     }
 
     /// Lets a membership end then, unless it ends before.
     pub(super) fn leave(&mut self, slot: Slot, key: Key, until: Duration) {
-        let members = self.members.get_mut(&key);
-        if let Some(member) =
-            members.and_then(|members| members.iter_mut().find(|it| it.slot == slot))
-        {
+        if let Some(member) = self.member_mut(slot, key) {
             member.until = member.until.min(until);
         }
     }
@@ -120,8 +124,8 @@ impl Groups {
         let joined = self.joined.get(slot as usize);
         joined.is_some_and(|joined| now < joined.everything)
             || members.is_some_and(|members| {
-                let mut members = members.iter();
-                members.any(|member| member.slot == slot && now < member.until)
+                let member = find(members, slot).ok().and_then(|at| members.get(at));
+                member.is_some_and(|member| now < member.until)
             })
     }
 
@@ -152,11 +156,13 @@ impl Groups {
             let Some(members) = self.members.get_mut(key) else {
                 return false;
             };
-            let own = members.iter().position(|it| it.slot as usize == at);
-            let Some(own) = own.filter(|own| !members.get(*own).is_some_and(&keep)) else {
-                return own.is_some();
+            let Ok(own) = find(members, at as Slot) else {
+                return false;
             };
-            members.swap_remove(own);
+            if members.get(own).is_some_and(&keep) {
+                return true;
+            }
+            members.remove(own);
             if members.is_empty() {
                 self.members.remove(key);
             }
@@ -164,4 +170,9 @@ impl Groups {
         });
         self.count -= before - joined.keys.len();
     }
+}
+
+/// Where a port is among the members of a group, or would be.
+fn find(members: &[Member], slot: Slot) -> Result<usize, usize> {
+    members.binary_search_by_key(&slot, |member| member.slot)
 }

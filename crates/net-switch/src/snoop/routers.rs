@@ -24,10 +24,17 @@ struct Span {
     until: Duration,
 }
 
+impl Span {
+    fn key(&self) -> (Domain, bool) {
+        (self.domain, self.ipv6)
+    }
+}
+
 /// Spans and router ports.
 #[derive(Debug, Default)]
 pub(super) struct Routers {
-    /// At most two for each domain that a port is in.
+    /// At most two for each domain that a port is in, in order of both: they are looked up for each
+    /// port that a frame may go to.
     spans: Vec<Span>,
     /// By slot, the ports that a router was heard on until then: IPv4, IPv6.
     heard: Vec<[Duration; 2]>,
@@ -65,21 +72,22 @@ impl Routers {
                 from,
                 until,
             };
-            let same = |span: &&mut Span| (span.domain, span.ipv6) == (*domain, query.ipv6);
-            match self.spans.iter_mut().find(same) {
-                None => self.spans.push(new),
+            let found = self.spans.binary_search_by_key(&new.key(), Span::key);
+            match found.map(|at| self.spans.get_mut(at)) {
+                Err(at) => self.spans.insert(at, new),
                 // What was known before holds until this query has been answered.
-                Some(span) if from <= span.until => span.until = span.until.max(until),
-                Some(span) => *span = new,
+                Ok(Some(span)) if from <= span.until => span.until = span.until.max(until),
+                Ok(Some(span)) => *span = new,
+                Ok(None) => {}
             }
         }
     }
 
     /// Whether what is known about the listeners of a domain is complete.
     pub(super) fn is_complete(&self, domain: Domain, ipv6: bool, now: Duration) -> bool {
-        self.spans.iter().any(|span| {
-            (span.domain, span.ipv6) == (domain, ipv6) && (span.from..span.until).contains(&now)
-        })
+        let found = self.spans.binary_search_by_key(&(domain, ipv6), Span::key);
+        let span = found.ok().and_then(|at| self.spans.get(at));
+        span.is_some_and(|span| (span.from..span.until).contains(&now))
     }
 
     /// Whether a router of this family was heard on a port.

@@ -103,7 +103,8 @@ fn the_gateways_address_is_nobody_elses_in_any_vlan() {
 #[test]
 fn tags_do_not_pass_an_access_port() {
     let mut switch = three_domains();
-    let mut send = |from, tag| switch.forward_tagged(from, tag, MacAddr::BROADCAST, mac(from), NOW);
+    let mut send =
+        |from, tag| switch.forward_tagged(from, || tag, MacAddr::BROADCAST, mac(from), NOW);
     let refused = Verdict::Drop(DropReason::Tagged);
     for from in [0, 3, 4, 5] {
         for tag in [7, 9, 0x2007, 0x0fff] {
@@ -124,7 +125,7 @@ fn tags_do_not_pass_an_access_port() {
     for id in 3..=5 {
         switch.add_port(id, PortConfig::default());
     }
-    let tagged = switch.forward_tagged(0, Some(7), MacAddr::BROADCAST, GATEWAY, NOW);
+    let tagged = switch.forward_tagged(0, || Some(7), MacAddr::BROADCAST, GATEWAY, NOW);
     assert_eq!(tagged, Verdict::Flood);
 }
 
