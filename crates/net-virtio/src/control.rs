@@ -110,11 +110,12 @@ pub(crate) struct Control {
 
 impl Control {
     /// Carries out the commands that wait, as far as the features allow; of more than
-    /// [`COMMANDS`] the rest at the next turn.
-    pub(crate) fn run(&mut self, queue: &mut Queue, features: u64, max_pairs: u16) {
+    /// [`COMMANDS`] the rest at the next turn. Whether some may be left, of which the driver has told
+    /// already.
+    pub(crate) fn run(&mut self, queue: &mut Queue, features: u64, max_pairs: u16) -> bool {
         for _ in 0..COMMANDS {
             let Some((running, buffers, _)) = queue.parts() else {
-                return;
+                return false;
             };
             let chain = match running.pop(buffers) {
                 Ok(Some(chain)) => chain,
@@ -122,9 +123,12 @@ impl Control {
                     if running.ring.enable_kicks() {
                         continue;
                     }
-                    return;
+                    return false;
                 }
-                Err(error) => return queue.break_with(error),
+                Err(error) => {
+                    queue.break_with(error);
+                    return false;
+                }
             };
             let end = chain.end as usize;
             let split = buffers.writable.unwrap_or(end);
@@ -136,7 +140,8 @@ impl Control {
             );
             let status = buffers.pieces.get(split..end).unwrap_or_default();
             let Some(status) = status.first() else {
-                return queue.break_with(QueueError::TooShort(0));
+                queue.break_with(QueueError::TooShort(0));
+                return false;
             };
             let answer = match self.carry_out(&command, features, max_pairs) {
                 Some(()) => OK,
@@ -148,6 +153,7 @@ impl Control {
             running.ring.push(&chain, 1);
             running.publish();
         }
+        true
     }
 
     /// `None` for what is not known, not negotiated or not possible.

@@ -344,15 +344,14 @@ impl VirtioNet {
         Some(2 * usize::from(self.steering.pair(&meta, head).min(pairs - 1)))
     }
 
-    /// Carries out what waits in the control queue.
-    fn run_control(&mut self) {
+    /// Carries out what waits in the control queue; whether some of it may be left.
+    fn run_control(&mut self) -> bool {
         if self.acknowledged & features::CTRL_VQ == 0 {
-            return;
+            return false;
         }
         let (acknowledged, pairs) = (self.acknowledged, self.config.pairs);
-        if let Some(queue) = self.queues.last_mut() {
-            self.control.run(queue, acknowledged, pairs);
-        }
+        let queue = self.queues.last_mut();
+        queue.is_some_and(|queue| self.control.run(queue, acknowledged, pairs))
     }
 
     /// Silences every transmit queue or asks it to tell; whether one has something already.
@@ -441,13 +440,14 @@ impl NetworkBackend for VirtioNet {
         if budget == 0 {
             return Ok(0);
         }
-        self.run_control();
+        let commands_left = self.run_control();
         let pairs = self.pairs();
         let taken = self.turn_around(pairs, budget, sink);
         if taken > 0 {
             return Ok(taken);
         }
-        if let Some(doorbell) = &mut self.doorbell {
+        // Commands that are left have rung already: then it stays loud, and there is another turn.
+        if !commands_left && let Some(doorbell) = &mut self.doorbell {
             doorbell.clear();
         }
         if !self.want_kicks(pairs) {
