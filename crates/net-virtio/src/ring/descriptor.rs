@@ -3,9 +3,9 @@
 use net_datapath::IoSegment;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Access, Buffers, MAX_INDIRECT};
+use super::{Access, Buffers, MAX_INDIRECT, Single};
 use crate::error::QueueError;
-use crate::memory::{GuestMemory, Piece, Window};
+use crate::memory::{GuestMemory, Window};
 
 /// Length in bytes, in tables and in packed rings.
 pub(super) const LEN: u64 = 16;
@@ -80,15 +80,17 @@ impl Descriptor {
         Self::from_words(a, b)
     }
 
-    /// The buffer, where it is all of a chain and lies in one region.
+    /// The chain of number `id`, where it is this buffer alone, in one region; its first lines are then
+    /// on their way into the cache.
     #[inline(always)]
     pub(super) fn single(
         &self,
+        id: u16,
         flags: u16,
         access: Access,
         memory: &GuestMemory,
         window: &mut Window,
-    ) -> Option<Piece> {
+    ) -> Option<Single> {
         let wanted = match access {
             Access::Write => WRITE,
             Access::Read | Access::ReadThenWrite => 0,
@@ -96,7 +98,13 @@ impl Descriptor {
         if flags & (NEXT | WRITE | INDIRECT) != wanted || self.len == 0 {
             return None;
         }
-        memory.piece(window, self.address, self.len)
+        let piece = memory.piece(window, self.address, self.len)?;
+        piece.prefetch();
+        Some(Single {
+            piece,
+            id,
+            written: 0,
+        })
     }
 
     /// Appends the pieces of the buffer.

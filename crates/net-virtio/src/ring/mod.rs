@@ -206,8 +206,8 @@ impl Ring {
 
     /// Looks at the next chains, `most` of them and a batch at most, as long as they are what nearly
     /// all chains of frames are: one descriptor, in one region, with the right direction. They stay
-    /// in the ring until they are [taken](Self::take); the first byte of each is on its way into the
-    /// cache.
+    /// in the ring until they are [taken](Self::take); the first lines of each are on their way into
+    /// the cache.
     ///
     /// They end before any other chain, before none, and where the driver has broken the ring:
     /// [`Self::pop`] then looks for itself and trusts nothing that was read here.

@@ -211,16 +211,11 @@ impl PackedRing {
             let Some(descriptor) = self.look(at) else {
                 break;
             };
-            let Some(piece) = descriptor.single(descriptor.fourth, access, memory, &mut view)
-            else {
+            let (id, flags) = (descriptor.third, descriptor.fourth);
+            let Some(single) = descriptor.single(id, flags, access, memory, &mut view) else {
                 break;
             };
-            piece.prefetch();
-            *place = Single {
-                piece,
-                id: descriptor.third,
-                written: 0,
-            };
+            *place = single;
             at.advance(1, self.size);
             found += 1;
         }

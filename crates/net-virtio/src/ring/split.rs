@@ -149,15 +149,11 @@ impl SplitRing {
             let Ok(descriptor) = self.descriptor(id) else {
                 break;
             };
-            let Some(piece) = descriptor.single(descriptor.third, access, memory, &mut view) else {
+            let flags = descriptor.third;
+            let Some(single) = descriptor.single(id, flags, access, memory, &mut view) else {
                 break;
             };
-            piece.prefetch();
-            *place = Single {
-                piece,
-                id,
-                written: 0,
-            };
+            *place = single;
             found += 1;
         }
         *window = view;
