@@ -99,6 +99,16 @@ impl From<WireError> for PacketError {
 ///
 /// It may go to another thread, and is not shared between two: what a short one's headers say is read
 /// when somebody first asks ([`Self::meta`]).
+///
+/// ```
+/// fn goes_to_another_thread<T: Send>() {}
+/// goes_to_another_thread::<net_datapath::ZeroCopyPacket<'static>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn is_shared_by_threads<T: Sync>() {}
+/// is_shared_by_threads::<net_datapath::ZeroCopyPacket<'static>>();
+/// ```
 #[derive(Clone)]
 pub struct ZeroCopyPacket<'a> {
     room: [u8; ROOM],

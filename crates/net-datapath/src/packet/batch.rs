@@ -144,13 +144,7 @@ impl<'a> PacketFill<'_, 'a> {
         frame: IoSegment<'a>,
         header: VirtioNetHdr,
     ) -> Result<&mut ZeroCopyPacket<'a>, PacketError> {
-        let place = self
-            .places
-            .get_mut(self.len)
-            .ok_or(PacketError::BatchFull)?;
-        place.assign_one(frame, header)?;
-        self.len += 1;
-        Ok(place)
+        self.push_with(|place| place.assign_one(frame, header))
     }
 
     /// Forgets all packets behind the first `len`.
@@ -159,7 +153,7 @@ impl<'a> PacketFill<'_, 'a> {
         self.len = self.len.min(len);
     }
 
-    #[inline]
+    #[inline(always)]
     fn push_with(
         &mut self,
         make: impl FnOnce(&mut ZeroCopyPacket<'a>) -> Result<(), PacketError>,

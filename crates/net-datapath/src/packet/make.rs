@@ -41,10 +41,7 @@ impl<'a> ZeroCopyPacket<'a> {
         let _ = self
             .pieces
             .push(IoSegment::from(frame.get(head_len..).unwrap_or_default()));
-        self.start = HEADROOM as u8;
-        self.head_len = head_len as u8;
-        self.borrowed = true;
-        self.len = frame.len() as u32;
+        self.settle(frame.len(), head_len, true);
         Ok(())
     }
 
@@ -71,16 +68,13 @@ impl<'a> ZeroCopyPacket<'a> {
         } else {
             self.assign_long(frame, header)?
         };
-        self.start = HEADROOM as u8;
-        self.head_len = head_len as u8;
-        self.borrowed = false;
-        self.len = len as u32;
+        self.settle(len, head_len, false);
         Ok(())
     }
 
     /// The part of [`Self::assign_one`] for a frame longer than a head; the length of the head.
     #[inline(never)]
-    pub(super) fn assign_long(
+    fn assign_long(
         &mut self,
         frame: IoSegment<'a>,
         header: VirtioNetHdr,
@@ -96,9 +90,6 @@ impl<'a> ZeroCopyPacket<'a> {
     }
 
     /// Makes this the packet of [`Self::from_segments`]; after an error it is none.
-    ///
-    /// Made where it is, it costs its head and its pieces; returned and moved, a packet is 600
-    /// bytes to copy each time.
     #[inline]
     pub(super) fn assign(
         &mut self,
@@ -133,11 +124,17 @@ impl<'a> ZeroCopyPacket<'a> {
         self.pieces
             .push_range(segments, head_len, len - head_len)
             .map_err(|_| PacketError::TooManySegments)?;
+        self.settle(len, head_len, false);
+        Ok(())
+    }
+
+    /// Notes the lengths, of a frame that is not too long, once head, record and pieces are there.
+    #[inline(always)]
+    fn settle(&mut self, len: usize, head_len: usize, borrowed: bool) {
         self.start = HEADROOM as u8;
         self.head_len = head_len as u8;
-        self.borrowed = false;
+        self.borrowed = borrowed;
         self.len = len as u32;
-        Ok(())
     }
 }
 

@@ -70,8 +70,8 @@ impl Record {
         if !self.made.get() {
             self.make_late(head, len);
         }
-        // SAFETY: the record is written through `&mut self` or by `make_late` alone, which runs only
-        // while `made` is false; this, which alone lends it for longer, then has not been here.
+        // SAFETY: the record is written through `&mut self`, or by `make_late` while `made` is false.
+        // It is true now, and becomes false through `&mut self` alone: not while this is lent.
         unsafe { &*self.meta.get() }
     }
 
@@ -80,7 +80,7 @@ impl Record {
         // SAFETY: nobody holds a reference to the record: `get` lends it only once `made` is true,
         // and it becomes false through `&mut self`. The type is not `Sync`.
         let meta = unsafe { &mut *self.meta.get() };
-        // More than an Ethernet header is always there.
+        // It fails for less than an Ethernet header alone, and `assign_one` leaves no such record.
         let _ = meta.parse_in_place(head, len);
         meta.offload = self.offload;
         self.made.set(true);

@@ -164,6 +164,8 @@ impl ZeroCopyPacket<'_> {
             return None;
         }
         let pushed = self.vnet().pushed(n)?;
+        // The record is of the head as it is: it is not left for later any more.
+        self.meta();
         self.record.set_offload(pushed);
         self.start = start as u8;
         self.head_len += n as u8;
