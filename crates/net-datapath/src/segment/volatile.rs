@@ -118,7 +118,8 @@ pub(super) unsafe fn write(dst: *mut u8, bytes: &[u8]) {
     }
 }
 
-/// Single instructions: the compiler neither repeats nor splits nor invents them.
+/// Single instructions: the compiler neither repeats nor splits nor invents them. `v` is the value, `p`
+/// the address.
 #[cfg(any(
     all(target_arch = "x86_64", target_feature = "sse2"),
     all(target_arch = "aarch64", target_feature = "neon")
@@ -127,82 +128,48 @@ mod words {
     use super::Wide;
     use core::arch::asm;
 
-    /// The six moves, in the words of one architecture: its class of vector registers, then the
-    /// instruction of each, with `v` for the value and `p` for the address.
-    macro_rules! moves {
-        ($vector:ident: $load16:literal, $load8:literal, $load4:literal,
-            $store16:literal, $store8:literal, $store4:literal) => {
+    macro_rules! load {
+        ($name:ident, $value:ty, $register:ident, $instruction:literal) => {
             /// # Safety
-            /// 16 bytes at `src` are readable.
+            /// As many bytes at `src` are readable as the value has.
             #[inline(always)]
-            pub(super) unsafe fn load16(src: *const u8) -> Wide {
+            pub(super) unsafe fn $name(src: *const u8) -> $value {
                 let value;
                 // SAFETY: reads what the caller vouches for, and nothing else changes.
                 unsafe {
-                    asm!($load16, v = out($vector) value, p = in(reg) src,
+                    asm!($instruction, v = out($register) value, p = in(reg) src,
                         options(nostack, preserves_flags, readonly));
                 }
                 value
             }
+        };
+    }
 
+    macro_rules! store {
+        ($name:ident, $value:ty, $register:ident, $instruction:literal) => {
             /// # Safety
-            /// 8 bytes at `src` are readable.
+            /// As many bytes at `dst` are writable as the value has.
             #[inline(always)]
-            pub(super) unsafe fn load8(src: *const u8) -> u64 {
-                let value;
-                // SAFETY: as in `load16`.
-                unsafe {
-                    asm!($load8, v = out(reg) value, p = in(reg) src,
-                        options(nostack, preserves_flags, readonly));
-                }
-                value
-            }
-
-            /// # Safety
-            /// 4 bytes at `src` are readable.
-            #[inline(always)]
-            pub(super) unsafe fn load4(src: *const u8) -> u32 {
-                let value;
-                // SAFETY: as in `load16`.
-                unsafe {
-                    asm!($load4, v = out(reg) value, p = in(reg) src,
-                        options(nostack, preserves_flags, readonly));
-                }
-                value
-            }
-
-            /// # Safety
-            /// 16 bytes at `dst` are writable.
-            #[inline(always)]
-            pub(super) unsafe fn store16(dst: *mut u8, value: Wide) {
+            pub(super) unsafe fn $name(dst: *mut u8, value: $value) {
                 // SAFETY: writes what the caller vouches for.
                 unsafe {
-                    asm!($store16, v = in($vector) value, p = in(reg) dst,
+                    asm!($instruction, v = in($register) value, p = in(reg) dst,
                         options(nostack, preserves_flags));
                 }
             }
+        };
+    }
 
-            /// # Safety
-            /// 8 bytes at `dst` are writable.
-            #[inline(always)]
-            pub(super) unsafe fn store8(dst: *mut u8, value: u64) {
-                // SAFETY: as in `store16`.
-                unsafe {
-                    asm!($store8, v = in(reg) value, p = in(reg) dst,
-                        options(nostack, preserves_flags));
-                }
-            }
-
-            /// # Safety
-            /// 4 bytes at `dst` are writable.
-            #[inline(always)]
-            pub(super) unsafe fn store4(dst: *mut u8, value: u32) {
-                // SAFETY: as in `store16`.
-                unsafe {
-                    asm!($store4, v = in(reg) value, p = in(reg) dst,
-                        options(nostack, preserves_flags));
-                }
-            }
+    /// The six moves of one architecture: its class of vector registers, and an instruction of each.
+    macro_rules! moves {
+        ($vector:ident: $load16:literal, $load8:literal, $load4:literal,
+            $store16:literal, $store8:literal, $store4:literal) => {
+            load!(load16, Wide, $vector, $load16);
+            load!(load8, u64, reg, $load8);
+            load!(load4, u32, reg, $load4);
+            store!(store16, Wide, $vector, $store16);
+            store!(store8, u64, reg, $store8);
+            store!(store4, u32, reg, $store4);
         };
     }
 
