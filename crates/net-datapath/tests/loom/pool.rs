@@ -1,10 +1,10 @@
 //! The pool's words, its end, its shared buffers and its caches.
 
 use loom::thread;
-use net_datapath::pool::{PacketBuf, PacketPool, PoolConfig};
+use net_datapath::pool::{PacketBuf, PacketPool};
 
 use crate::model;
-use crate::watched::{Memory, Watched, ending};
+use crate::watched::{Memory, Watched, config, ending, take_all};
 
 #[test]
 fn pool_never_says_empty_while_a_buffer_is_free() {
@@ -124,19 +124,12 @@ fn pool_search_is_not_fooled_by_a_buffer_that_moves() {
     // that back behind the searcher's eyes and takes the other one from under its nose: there is a
     // free buffer at every moment, yet no word shows one when it is looked at.
     model(Some(3), || {
-        let pool = PacketPool::new(PoolConfig {
-            buffers: 65,
-            buffer_size: 1,
-            headroom: 0,
-        })
-        .unwrap();
-        let mut bufs: Vec<Option<PacketBuf>> = Vec::new();
-        let mut all: Vec<PacketBuf> = Vec::new();
-        assert_eq!(pool.alloc_batch(&mut all, 65), 65);
+        let pool = PacketPool::new(config(65)).unwrap();
+        let mut all = take_all(&pool, 65);
         // Found empty once, in earnest: what was learnt then must not be believed later.
         assert!(pool.alloc().is_none());
         all.sort_by_key(PacketBuf::index);
-        bufs.extend(all.into_iter().map(Some));
+        let mut bufs: Vec<_> = all.into_iter().map(Some).collect();
         let (searcher, mover) = (pool.cache(1), pool.cache(1));
         // Lets the searcher begin at the second word. One buffer alone does not go on a tray.
         searcher.free(bufs[40].take().unwrap());

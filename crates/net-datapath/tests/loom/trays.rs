@@ -6,7 +6,7 @@ use net_datapath::pool::PacketBuf;
 use net_datapath::pool::model::List;
 
 use crate::model;
-use crate::watched::{Memory, Watched, ending};
+use crate::watched::{Memory, Watched, ending, take_all};
 
 /// Two buffers of a pool, freed into `cache` as a batch that overflows it or is flushed.
 fn two_go_on_a_tray(watched: &Watched, bufs: Vec<PacketBuf>) {
@@ -20,9 +20,7 @@ fn two_go_on_a_tray(watched: &Watched, bufs: Vec<PacketBuf>) {
 #[test]
 fn a_tray_is_given_by_one_and_taken_by_another() {
     model(None, || {
-        let watched = Watched::new(2);
-        let mut bufs = Vec::new();
-        assert_eq!(watched.pool.alloc_batch(&mut bufs, 2), 2);
+        let (watched, bufs) = Watched::taken(2);
         let other = watched.clone();
         let thread = thread::spawn(move || two_go_on_a_tray(&other, bufs));
         let cache = watched.pool.cache(2);
@@ -46,9 +44,7 @@ fn a_tray_is_filled_again_while_a_taker_reads_it() {
     // One tray. The taker may read entries of the first filling, of the second, or of both mixed; it
     // must not believe a mixture.
     model(Some(3), || {
-        let watched = Watched::new(3);
-        let mut bufs = Vec::new();
-        assert_eq!(watched.pool.alloc_batch(&mut bufs, 3), 3);
+        let (watched, mut bufs) = Watched::taken(3);
         let rest = bufs.split_off(2);
         two_go_on_a_tray(&watched, bufs);
         let other = watched.clone();
@@ -78,9 +74,7 @@ fn a_tray_is_filled_again_while_a_taker_reads_it() {
 #[test]
 fn two_takers_share_a_tray() {
     model(Some(3), || {
-        let watched = Watched::new(2);
-        let mut bufs = Vec::new();
-        assert_eq!(watched.pool.alloc_batch(&mut bufs, 2), 2);
+        let (watched, bufs) = Watched::taken(2);
         two_go_on_a_tray(&watched, bufs);
         let other = watched.clone();
         let work = |watched: &Watched| {
@@ -97,9 +91,7 @@ fn two_takers_share_a_tray() {
 #[test]
 fn two_givers_want_the_same_tray() {
     model(Some(3), || {
-        let watched = Watched::new(4);
-        let mut bufs = Vec::new();
-        assert_eq!(watched.pool.alloc_batch(&mut bufs, 4), 4);
+        let (watched, mut bufs) = Watched::taken(4);
         let (rest, other) = (bufs.split_off(2), watched.clone());
         let thread = thread::spawn(move || other.pool.free_batch(rest));
         watched.pool.free_batch(bufs);
@@ -117,9 +109,7 @@ fn search_is_not_fooled_by_buffers_that_move_to_a_tray() {
     // Two buffers are always free: the mover gives two back on a tray, behind the searcher's eyes or
     // before them, and takes the other two out of the word.
     model(Some(3), || {
-        let watched = Watched::new(4);
-        let mut bufs = Vec::new();
-        assert_eq!(watched.pool.alloc_batch(&mut bufs, 4), 4);
+        let (watched, mut bufs) = Watched::taken(4);
         assert!(watched.pool.alloc().is_none());
         let held = bufs.split_off(2);
         bufs.drain(..).for_each(drop);
@@ -142,8 +132,7 @@ fn search_is_not_fooled_by_buffers_that_move_from_tray_to_tray() {
     // searcher has passed perhaps, and takes away those on the last.
     model(Some(3), || {
         let Watched { pool, .. } = Watched::new(6);
-        let mut bufs = Vec::new();
-        assert_eq!(pool.alloc_batch(&mut bufs, 6), 6);
+        let mut bufs = take_all(&pool, 6);
         // Found empty once: only the releases on trays tell that this is over.
         assert!(pool.alloc().is_none());
         let (searcher, mover) = (pool.cache(1), pool.cache(3));
@@ -197,8 +186,7 @@ fn pool_ends_with_buffers_on_trays() {
     model(None, || {
         let mut memory = Memory([0; 1024]);
         let (Watched { pool, cells }, ended) = ending(3, &mut memory);
-        let mut bufs = Vec::new();
-        assert_eq!(pool.alloc_batch(&mut bufs, 3), 3);
+        let mut bufs = take_all(&pool, 3);
         let last = bufs.pop();
         let cache = pool.cache(3);
         let thread = thread::spawn(move || {

@@ -25,17 +25,39 @@ impl Clone for Watched {
     }
 }
 
+/// A pool as small as it can be.
+pub(crate) fn config(buffers: usize) -> PoolConfig {
+    PoolConfig {
+        buffers,
+        buffer_size: 1,
+        headroom: 0,
+    }
+}
+
+fn cells(buffers: usize) -> Arc<Vec<UnsafeCell<u32>>> {
+    Arc::new((0..buffers).map(|_| UnsafeCell::new(0)).collect())
+}
+
+/// All buffers of a full pool.
+pub(crate) fn take_all(pool: &PacketPool, buffers: usize) -> Vec<PacketBuf> {
+    let mut bufs = Vec::new();
+    assert_eq!(pool.alloc_batch(&mut bufs, buffers), buffers);
+    bufs
+}
+
 impl Watched {
     pub(crate) fn new(buffers: usize) -> Self {
         Self {
-            pool: PacketPool::new(PoolConfig {
-                buffers,
-                buffer_size: 1,
-                headroom: 0,
-            })
-            .unwrap(),
-            cells: Arc::new((0..buffers).map(|_| UnsafeCell::new(0)).collect()),
+            pool: PacketPool::new(config(buffers)).unwrap(),
+            cells: cells(buffers),
         }
+    }
+
+    /// A pool, and all its buffers.
+    pub(crate) fn taken(buffers: usize) -> (Self, Vec<PacketBuf>) {
+        let watched = Self::new(buffers);
+        let bufs = take_all(&watched.pool, buffers);
+        (watched, bufs)
     }
 
     /// Writes as the owner of `buf`.
@@ -78,17 +100,13 @@ pub(crate) struct Memory(pub(crate) [u8; 1024]);
 
 /// A watched pool whose end is watched too.
 pub(crate) fn ending(buffers: usize, memory: &mut Memory) -> (Watched, impl Fn() -> u32 + use<>) {
-    let cells: Arc<Vec<_>> = Arc::new((0..buffers).map(|_| UnsafeCell::new(0)).collect());
+    let cells = cells(buffers);
     let ended = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
     let owner = Ending {
         cells: cells.clone(),
         ended: ended.clone(),
     };
-    let config = PoolConfig {
-        buffers,
-        buffer_size: 1,
-        headroom: 0,
-    };
+    let config = config(buffers);
     // SAFETY: initialised, and used by nobody else; the caller keeps it until the pool has ended.
     let pool = unsafe { PacketPool::with_memory(config, (&mut memory.0[..]).into(), owner) };
     let watched = Watched {
