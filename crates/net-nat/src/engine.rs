@@ -272,8 +272,9 @@ impl NatEngine {
         }
     }
 
-    /// Takes a forward back: nobody new comes in by it. Its sessions go on until they end; to end
-    /// them at once, [`Self::close_sessions`].
+    /// Takes a forward back: nobody new comes in by its port, even if its host goes on using it for
+    /// what the host itself begins. Sessions go on until they end; to end them at once,
+    /// [`Self::close_sessions`]. As long as there are some, the port cannot be published again.
     ///
     /// # Errors
     /// [`ForwardError::NotThere`].

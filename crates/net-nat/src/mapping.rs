@@ -62,8 +62,14 @@ impl<A> Mapping<A> {
         !self.is_resting() && self.sessions == self.expires
     }
 
-    pub(crate) fn set_forward(&mut self, on: bool) {
-        self.set(Self::FORWARD, on);
+    pub(crate) fn publish(&mut self) {
+        self.set(Self::FORWARD, true);
+    }
+
+    /// Is a forward no longer, and never becomes one again.
+    pub(crate) fn withdraw(&mut self) {
+        self.set(Self::FORWARD, false);
+        self.set(Self::WITHDRAWN, true);
     }
 
     pub(crate) fn set_resting(&mut self, on: bool) {
@@ -72,10 +78,6 @@ impl<A> Mapping<A> {
 
     pub(crate) fn is_withdrawn(&self) -> bool {
         self.bits & Self::WITHDRAWN != 0
-    }
-
-    pub(crate) fn set_withdrawn(&mut self, on: bool) {
-        self.set(Self::WITHDRAWN, on);
     }
 
     fn set(&mut self, bit: u8, on: bool) {

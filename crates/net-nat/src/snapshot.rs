@@ -8,7 +8,8 @@
 //! endpoint  address 4 or 16  port u16
 //! ```
 //!
-//! An opener is 0 for the inside, 1 for the outside, and 2 for the outside where the inside has
+//! Flags are the sum of 1 for a forward, 2 for a port that rests, and 4 for one that was a forward. An
+//! opener is 0 for the inside, 1 for the outside, and 2 for the outside where the inside has
 //! answered. Numbers are little-endian, addresses in network order. Times are what is left of them,
 //! so that the clock of the reader need not be the writer's. The sum is SipHash-1-3 without a key: it finds
 //! damage, not malice.

@@ -230,7 +230,7 @@ impl<F: Family> Nat<F> {
             }
         }
         self.in_batch = false;
-        self.coming.clear();
+        debug_assert!(self.coming.is_empty(), "one call for each");
         self.settle();
         self.scratch = Some(known);
         skipped
@@ -304,7 +304,8 @@ impl<F: Family> Nat<F> {
             // A usual packet has both.
             let (local, remote) = F::ends(packet.head()).unwrap_or((nobody, nobody));
             let protocol = scratch.usual.protocol;
-            let mapping = self.find_mapping(common, protocol, local, remote);
+            let mapping = self.mapping_hash(common, protocol, local, remote);
+            self.mappings.prefetch(mapping);
             self.hosts.prefetch(local.addr);
             self.coming.push_back(Coming {
                 source: local.addr,

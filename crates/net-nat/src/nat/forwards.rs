@@ -61,7 +61,7 @@ impl<F: Family> Nat<F> {
             return Err(ForwardError::TableFull);
         };
         if let Some(record) = self.mappings.slab.get_mut(mapping) {
-            record.set_forward(true);
+            record.publish();
         }
         self.externals
             .take(space, protocol, external, outside.port, mapping);
@@ -93,7 +93,8 @@ impl<F: Family> Nat<F> {
         Ok(())
     }
 
-    /// Takes a forward back. Nobody new comes in; what is open stays open until it ends.
+    /// Takes a forward back. Nobody new comes in, even if its host goes on using the port; what is open
+    /// stays open until it ends.
     pub(crate) fn remove_forward(
         &mut self,
         common: &mut Common,
@@ -117,8 +118,7 @@ impl<F: Family> Nat<F> {
         let record = mapping.and_then(|m| self.mappings.slab.get_mut(m));
         match (mapping, record) {
             (Some(mapping), Some(record)) if record.is_forward() => {
-                record.set_forward(false);
-                record.set_withdrawn(true);
+                record.withdraw();
                 self.rest_if_idle(common, mapping);
                 Ok(())
             }

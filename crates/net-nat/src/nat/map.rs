@@ -70,9 +70,9 @@ impl<F: Family> Nat<F> {
         MappingKey::new(protocol, local, remote, dependence)
     }
 
-    /// The hash of the mapping of an outbound packet, whose bucket is asked for.
+    /// The hash of that key.
     #[inline(always)]
-    pub(super) fn find_mapping(
+    pub(super) fn mapping_hash(
         &self,
         common: &Common,
         protocol: u8,
@@ -80,9 +80,7 @@ impl<F: Family> Nat<F> {
         remote: Endpoint<F::Addr>,
     ) -> u64 {
         let key = self.mapping_key(common, protocol, local, remote);
-        let hash = key.hash(&common.keys);
-        self.mappings.prefetch(hash);
-        hash
+        key.hash(&common.keys)
     }
 
     /// The mapping of a host with an address of its own that was called there while its packets

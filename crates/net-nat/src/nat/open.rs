@@ -109,7 +109,12 @@ impl<F: Family> Nat<F> {
         let (protocol, remote) = (flow.protocol, flow.remote);
         let way = Direction::Inbound as u8;
         let back = common.keys.flow(way, protocol, grant.outside, remote);
-        self.open(common, flow, back, (flow.local, grant), tcp)
+        let number = self.open(common, flow, back, (flow.local, grant), tcp)?;
+        if tcp.is_some() {
+            // The SYN that waited was for this connection: both ends opened at once.
+            self.unsolicited.forget(grant.outside, remote);
+        }
+        Ok(number)
     }
 
     /// Opens the session of an inbound packet that is for `inside`, by the mapping that admits it or,

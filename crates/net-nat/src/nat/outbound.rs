@@ -61,7 +61,7 @@ impl<F: Family> Nat<F> {
                 self.hosts.expect(coming.host);
                 coming.mapping
             }
-            None => self.find_mapping(common, usual.protocol, local, remote),
+            None => self.mapping_hash(common, usual.protocol, local, remote),
         };
         let too_long = u32::from(usual.len) > common.mtu[Side::Outside as usize];
         let ordinary = self.is_inside(local.addr)
@@ -96,7 +96,6 @@ impl<F: Family> Nat<F> {
             return Ok(false);
         };
         if header.kind == Kind::Tcp {
-            self.unsolicited.forget(session.outside(), remote);
             Self::forward::<Out, P>(session, common, packet, ip_proto::TCP, TCP_HEADER);
         } else {
             Self::forward::<Out, P>(session, common, packet, ip_proto::UDP, UDP_HEADER);
@@ -231,16 +230,8 @@ impl<F: Family> Nat<F> {
         flow: &Flow<F::Addr>,
     ) -> Result<u32, DropReason> {
         let tcp = self.first_segment(common, head, header, Direction::Outbound)?;
-        let key = self.mapping_key(common, flow.protocol, flow.local, flow.remote);
-        let mapping = key.hash(&common.keys);
-        let number = self.open_outbound(common, flow, mapping, &tcp)?;
-        if tcp.is_some()
-            && let Some(session) = self.sessions.get(number)
-        {
-            // The SYN that waited was for this connection: both ends opened at once.
-            self.unsolicited.forget(session.outside(), flow.remote);
-        }
-        Ok(number)
+        let mapping = self.mapping_hash(common, flow.protocol, flow.local, flow.remote);
+        self.open_outbound(common, flow, mapping, &tcp)
     }
 
     /// No session for a packet from the inside: the sender may hear why.

@@ -17,6 +17,7 @@ use crate::tcp::Track;
 
 const FORWARD: u8 = 1;
 const RESTING: u8 = 2;
+const WITHDRAWN: u8 = 4;
 
 /// A mapping as it was written.
 struct SavedMapping<A> {
@@ -70,7 +71,8 @@ impl<F: Family> Nat<F> {
             let forward = u8::from(mapping.is_forward()) * FORWARD;
             to.u8(mapping.protocol);
             let resting = u8::from(mapping.is_resting()) * RESTING;
-            to.u8(forward | resting);
+            let withdrawn = u8::from(mapping.is_withdrawn()) * WITHDRAWN;
+            to.u8(forward | resting | withdrawn);
             end(to, Endpoint::new(mapping.inside, mapping.inside_port));
             end(to, Endpoint::new(outside, mapping.outside_port));
             end(to, self.mappings.remote(number));
@@ -213,10 +215,13 @@ impl<F: Family> Nat<F> {
         if let Some(host) = self.hosts.get_mut(host) {
             host.mappings += 1;
         }
-        if saved.flags & FORWARD != 0 {
-            self.mappings.slab.get_mut(number)?.set_forward(true);
-        } else if saved.flags & RESTING != 0 && saved.seconds > 0 {
-            let record = self.mappings.slab.get_mut(number)?;
+        let record = self.mappings.slab.get_mut(number)?;
+        if saved.flags & WITHDRAWN != 0 {
+            record.withdraw();
+        } else if saved.flags & FORWARD != 0 {
+            record.publish();
+        }
+        if !record.is_forward() && saved.flags & RESTING != 0 && saved.seconds > 0 {
             record.set_resting(true);
             record.expires = common.tick.saturating_add(saved.seconds);
             self.resting.link(&mut self.mappings.slab, number);

@@ -1,7 +1,12 @@
 //! Packets of all kinds in any order: one by one and in batches, and what must hold after each.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use net_nat::config::Dependence;
-use net_nat::{Direction, NatEngine, Side, Verdict};
+use net_nat::{
+    Counters, Direction, DropReason, Endpoint, Event, NatConfig, NatEngine, Side, Verdict,
+};
 
 use crate::lab::{
     ACK, BOTH, ECHO, ECHO_REPLY, FIN, Family, Lab, PSH, RST, SYN, Tcp, V4, V6, at, echo, fragments,
@@ -74,52 +79,168 @@ fn a_batch_is_treated_like_its_packets_one_by_one() {
     config.limits.new_per_second = 0;
     let mut random = Random(0x1234_5678_9abc);
     for only in [Some(V4), Some(V6), None] {
-        let mut one = NatEngine::new(config.clone()).unwrap();
-        let mut many = NatEngine::new(config.clone()).unwrap();
+        let mut twins = Twins::new(&config);
         for round in 0..200u64 {
             let direction = [Direction::Outbound, Direction::Inbound][random.next(2)];
-            let now = secs(round * 7);
-            let mut batch: Vec<_> = (0..1 + random.next(150))
-                .map(|n| {
-                    // With two families in a batch, one chooses all ports before the other: flows
-                    // that are there tell the same story.
-                    let family = only.unwrap_or([V4, V6][n % 2]);
-                    let mut packet = match only {
-                        Some(_) => zoo(family, &mut random),
-                        None => known(family, direction, random.next(8) as u16),
-                    };
-                    match random.next(20) {
-                        0 => packet.truncate(random.next(packet.len())),
-                        1 => packet[0] = random.next(256) as u8,
-                        2 => packet.clear(),
-                        _ => {}
-                    }
-                    packet
-                })
-                .collect();
-            let mut single = batch.clone();
-            let mut verdicts = vec![Verdict::Pass; batch.len()];
-            many.translate_batch(&mut batch, direction, now, &mut verdicts);
-            for (n, packet) in single.iter_mut().enumerate() {
-                let verdict = one.translate(packet, direction, now);
-                assert_eq!(verdict, verdicts[n], "round {round}, packet {n}");
-                assert_eq!(*packet, batch[n], "round {round}, packet {n}");
-            }
-            assert_eq!(one.counters(), many.counters());
-            assert_eq!(one.usage(), many.usage());
-            loop {
-                let outputs = (one.next_output(), many.next_output());
-                assert_eq!(outputs.0, outputs.1);
-                if outputs.0.is_none() {
-                    break;
+            let batch = (0..1 + random.next(150)).map(|n| {
+                // With two families in a batch, one chooses all ports before the other: flows
+                // that are there tell the same story.
+                let family = only.unwrap_or([V4, V6][n % 2]);
+                let mut packet = match only {
+                    Some(_) => zoo(family, &mut random),
+                    None => known(family, direction, random.next(8) as u16),
+                };
+                match random.next(20) {
+                    0 => packet.truncate(random.next(packet.len())),
+                    1 => packet[0] = random.next(256) as u8,
+                    2 => packet.clear(),
+                    _ => {}
                 }
-            }
+                packet
+            });
+            twins.send(batch.collect(), direction, secs(round * 7));
         }
-        one.validate().unwrap();
-        many.validate().unwrap();
-        let counters = many.counters();
+        let counters = twins.end();
         assert!(counters.outbound > 500, "{counters:?}");
         assert!(only.is_none() || counters.inbound > 50, "{counters:?}");
+    }
+}
+
+/// First packets, nearly all: of few endpoints, so that a batch has several of a flow, of an inside
+/// endpoint and of a host.
+fn opening(family: Family, random: &mut Random) -> Vec<u8> {
+    let from = at(
+        family.inside(2 + random.next(6) as u16),
+        5000 + random.next(6) as u16,
+    );
+    let to = at(
+        family.remote(1 + random.next(4) as u16),
+        53 + random.next(2) as u16,
+    );
+    let syn = Tcp {
+        flags: SYN,
+        seq: random.next(1000) as u32,
+        ..Tcp::default()
+    };
+    match random.next(16) {
+        0 => zoo(family, random),
+        1..=6 => tcp(from, to, &syn),
+        _ => udp(from, to, b"x"),
+    }
+}
+
+#[test]
+fn a_batch_opens_what_its_packets_open_one_by_one() {
+    // Whatever a new session depends on: the other end, an address of the host's own, what hosts may
+    // have, how much room there is, what has ended a moment ago.
+    let mut random = Random(0x0bad_cafe);
+    for family in BOTH {
+        for mapping in [
+            Dependence::EndpointIndependent,
+            Dependence::AddressDependent,
+            Dependence::AddressAndPortDependent,
+        ] {
+            let mut config = family.pool(&[1, 2]);
+            (config.udp.mapping, config.tcp.mapping) = (mapping, mapping);
+            config.timeouts.below_minimum = true;
+            config.timeouts.udp = secs(20);
+            config.timeouts.tcp_opening = secs(10);
+            config.timeouts.port_hold = secs(5);
+            config.limits.sessions = 70;
+            config.limits.mappings = 40;
+            config.limits.hosts = 5;
+            config.limits.sessions_per_host = 20;
+            config.limits.mappings_per_host = 8;
+            config.limits.new_per_second = 4;
+            config.limits.new_burst = 16;
+            family.pair(&mut config, 3, 3, true);
+            let mut twins = Twins::new(&config);
+            let mut now = 0;
+            for _ in 0..400 {
+                now += [0, 1, 6, 30][random.next(4)];
+                let batch = (0..1 + random.next(100)).map(|_| opening(family, &mut random));
+                twins.send(batch.collect(), Direction::Outbound, secs(now));
+                let answers = twins.answers(&mut random);
+                twins.send(answers, Direction::Inbound, secs(now));
+            }
+            let counters = twins.end();
+            for reason in [DropReason::Quota, DropReason::Rate, DropReason::TableFull] {
+                assert!(counters.dropped(reason) > 100, "{reason:?}: {counters:?}");
+            }
+            let busy = [counters.opened, counters.closed, counters.inbound];
+            assert!(busy.iter().all(|&n| n > 500), "{counters:?}");
+        }
+    }
+}
+
+/// Two engines, of which one gets packets one by one and the other in batches.
+struct Twins {
+    one: NatEngine,
+    many: NatEngine,
+    events: [Arc<Mutex<Vec<Event>>>; 2],
+}
+
+impl Twins {
+    fn new(config: &NatConfig) -> Self {
+        let [one, many] = [(); 2].map(|()| {
+            let mut engine = NatEngine::new(config.clone()).unwrap();
+            let events = Arc::new(Mutex::new(Vec::new()));
+            let log = Arc::clone(&events);
+            engine.observe(move |event| log.lock().unwrap().push(*event));
+            (engine, events)
+        });
+        Self {
+            one: one.0,
+            many: many.0,
+            events: [one.1, many.1],
+        }
+    }
+
+    /// The same packets to both, and all that can be seen of them compared.
+    fn send(&mut self, mut batch: Vec<Vec<u8>>, direction: Direction, now: Duration) {
+        let mut single = batch.clone();
+        let mut verdicts = vec![Verdict::Pass; batch.len()];
+        self.many
+            .translate_batch(&mut batch, direction, now, &mut verdicts);
+        for (n, packet) in single.iter_mut().enumerate() {
+            let verdict = self.one.translate(packet, direction, now);
+            assert_eq!(verdict, verdicts[n], "at {now:?}, packet {n}");
+            assert_eq!(*packet, batch[n], "at {now:?}, packet {n}");
+        }
+        assert_eq!(self.one.counters(), self.many.counters());
+        assert_eq!(self.one.usage(), self.many.usage());
+        // A batch has one family after the other.
+        let [one, many] = [0, 1].map(|n| {
+            let mut events = std::mem::take(&mut *self.events[n].lock().unwrap());
+            events.sort_by_key(|event| match event {
+                Event::Opened(view) | Event::Closed(view) => view.inside.addr.is_ipv6(),
+                Event::Refused { inside, .. } => inside.is_ipv6(),
+                other => panic!("{other:?}"),
+            });
+            events
+        });
+        assert_eq!(one, many);
+        loop {
+            let outputs = (self.one.next_output(), self.many.next_output());
+            assert_eq!(outputs.0, outputs.1);
+            if outputs.0.is_none() {
+                break;
+            }
+        }
+    }
+
+    /// A packet from the other end of some of the sessions.
+    fn answers(&self, random: &mut Random) -> Vec<Vec<u8>> {
+        let end = |e: Endpoint<std::net::IpAddr>| at(e.addr, e.port);
+        let of_udp = self.one.sessions().filter(|s| s.protocol == 17);
+        let flows = of_udp.map(|s| udp(end(s.remote), end(s.outside), b"y"));
+        flows.filter(|_| random.next(4) == 0).collect()
+    }
+
+    fn end(self) -> Counters {
+        self.one.validate().unwrap();
+        self.many.validate().unwrap();
+        *self.many.counters()
     }
 }
 

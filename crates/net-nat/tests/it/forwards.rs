@@ -161,6 +161,50 @@ fn sessions_survive_the_removal_of_their_forward_and_new_ones_do_not_come() {
 }
 
 #[test]
+fn a_withdrawn_port_admits_nobody_even_if_its_host_goes_on_using_it() {
+    for family in BOTH {
+        // The filter that lets everybody in by a mapping of the guest's own.
+        let mut lab = Lab::with(family, |c| {
+            c.udp.filtering = Dependence::EndpointIndependent;
+        });
+        let (server, published) = (at(family.inside(2), 80), at(family.outside(1), 80));
+        let (friend, stranger) = (at(family.remote(1), 53), at(family.remote(2), 1000));
+        // A call that says what time it is: a port rests from then on.
+        lab.expire();
+        lab.forward(17, published, server).unwrap();
+        lab.unforward(17, published).unwrap();
+        let resting = Err(DropReason::NoMapping);
+        assert_eq!(lab.call_udp(stranger, published), resting);
+        // What the host begins leaves by the port that rests, and so does what it begins then: replies
+        // come in, and nobody else, from nowhere.
+        for n in 0..3 {
+            let remote = at(friend.ip(), friend.port() + n);
+            assert_eq!(lab.map_udp(server, remote), published);
+            assert_eq!(lab.call_udp(remote, published), Ok(server));
+            for caller in [stranger, at(friend.ip(), 1000)] {
+                let refused = Err(DropReason::Filtered);
+                assert_eq!(lab.call_udp(caller, published), refused);
+            }
+        }
+        assert_eq!(
+            lab.forward(17, published, server),
+            Err(ForwardError::PortInUse)
+        );
+        // It rests again and is woken again.
+        lab.live(secs(301));
+        assert_eq!(lab.call_udp(stranger, published), resting);
+        assert_eq!(lab.map_udp(server, friend), published);
+        let refused = Err(DropReason::Filtered);
+        assert_eq!(lab.call_udp(stranger, published), refused);
+        // Published again, it admits again.
+        lab.live(secs(301));
+        lab.forward(17, published, server).unwrap();
+        assert_eq!(lab.call_udp(stranger, published), Ok(server));
+        assert_eq!(lab.map_udp(server, stranger), published);
+    }
+}
+
+#[test]
 fn a_forward_added_and_removed_while_its_guest_talks() {
     for family in BOTH {
         let mut lab = Lab::of(family);

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use net_nat::config::Dependence;
-use net_nat::{Direction, Endpoint, Forward, NatConfig, NatEngine, SnapshotError, Verdict};
+use net_nat::{
+    Direction, DropReason, Endpoint, Forward, NatConfig, NatEngine, SnapshotError, Verdict,
+};
 
 use crate::lab::{ACK, BOTH, Family, PSH, SYN, Tcp, at, echo, secs, see, sum, tcp, udp};
 
@@ -115,6 +117,52 @@ fn sessions_mappings_and_forwards_go_on() {
         second.expire(secs(200_000));
         second.validate().unwrap();
         assert_eq!((second.usage().sessions, second.usage().mappings), (0, 1));
+    }
+}
+
+#[test]
+fn a_withdrawn_port_stays_withdrawn() {
+    for family in BOTH {
+        for in_use in [false, true] {
+            let mut config = family.config();
+            config.udp.filtering = Dependence::EndpointIndependent;
+            let (server, published) = (at(family.inside(9), 80), at(family.outside(1), 80));
+            let (friend, stranger) = (at(family.remote(1), 53), at(family.remote(2), 1000));
+            let outside = Endpoint::new(published.ip(), published.port());
+            let forward = Forward {
+                protocol: 17,
+                outside,
+                inside: Endpoint::new(server.ip(), server.port()),
+            };
+            let mut first = engine(config.clone());
+            first.add_forward(forward).unwrap();
+            first.remove_forward(17, outside).unwrap();
+            if in_use {
+                let packet = udp(server, friend, b"x");
+                send(&mut first, packet, Direction::Outbound, 1);
+            }
+            let mut second = engine(config);
+            let restored = second.restore(&first.snapshot(), secs(1)).unwrap();
+            assert_eq!((restored.mappings, restored.skipped), (1, 0));
+            assert_eq!(second.forwards().count(), 0);
+            // Awake or woken now, it is as it was: replies come in, and nobody else.
+            let out = send(
+                &mut second,
+                udp(server, friend, b"x"),
+                Direction::Outbound,
+                2,
+            );
+            assert_eq!(see(&out).src(), published);
+            let reply = udp(friend, published, b"y");
+            let back = send(&mut second, reply, Direction::Inbound, 2);
+            assert_eq!(see(&back).dst(), server);
+            let mut call = udp(stranger, published, b"z");
+            assert_eq!(
+                second.translate(&mut call, Direction::Inbound, secs(2)),
+                Verdict::Drop(DropReason::Filtered),
+            );
+            second.validate().unwrap();
+        }
     }
 }
 
