@@ -1,13 +1,16 @@
 //! What ordinary tests cannot show of code between threads: loom's models, and the sanitizers.
 //!
 //! loom runs the models of ring and pool in every interleaving, within bounds, on atomics of its
-//! own. The sanitizers watch the real code, with real threads, in the tests of `tests/it/soak.rs`.
+//! own. The thread sanitizer watches the real code, with real threads, in the tests of
+//! `tests/it/soak.rs`; the address sanitizer watches all tests of what copies guests' memory.
 
 use lexopt::prelude::*;
 
 use crate::{Result, cmd, fuzz};
 
 const CRATE: &str = "net-datapath";
+/// Those that copy to and from memory by address.
+const COPYING: [&str; 4] = ["-p", CRATE, "-p", "net-virtio"];
 /// The sanitizers' own: a target is named so that build scripts and macros go without them.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const SUPPRESSIONS: &str = "crates/net-datapath/tests/tsan-suppressions.txt";
@@ -57,7 +60,7 @@ fn under(sanitizer: &str) -> Result<()> {
     // in the suppressions, so that the library's source is not needed.
     let flags = format!("-Zsanitizer={sanitizer} -Cunsafe-allow-abi-mismatch=sanitizer");
     let suppressions = cmd::root().join(SUPPRESSIONS);
-    let mut command = cmd::cargo([fuzz::TOOLCHAIN, "test", "-p", CRATE, "--locked"]);
+    let mut command = cmd::cargo([fuzz::TOOLCHAIN, "test", "--locked"]);
     command
         .env(
             "CARGO_TARGET_DIR",
@@ -70,10 +73,11 @@ fn under(sanitizer: &str) -> Result<()> {
         )
         // A test asks for more memory than there is, and wants to hear so.
         .env("ASAN_OPTIONS", "allocator_may_return_null=1")
-        .args(["--target", TARGET, "--test", "it", "--"]);
-    if sanitizer == "thread" {
-        command.arg("soak");
-    }
+        .args(["--target", TARGET, "--test", "it"]);
+    match sanitizer {
+        "thread" => command.args(["-p", CRATE, "--", "soak"]),
+        _ => command.args(COPYING).arg("--lib"),
+    };
     cmd::run(&mut command)
 }
 

@@ -7,6 +7,7 @@ mod guest;
 mod hostile;
 mod offloads;
 mod queues;
+mod runs;
 mod traffic;
 #[cfg(target_os = "linux")]
 mod vhost_user;

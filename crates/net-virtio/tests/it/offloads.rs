@@ -36,6 +36,36 @@ fn deliver(device: &mut VirtioNet, header: VirtioNetHdr, frame: &[u8]) -> usize 
     device.transmit(&[TxFrame { header, segments }]).unwrap()
 }
 
+/// The TCP checksum of a frame is right.
+fn assert_complete(frame: &[u8]) {
+    let mut sum = 6 + (frame.len() as u32 - 34);
+    for pair in frame[26..].chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+    }
+    let folded = (sum & 0xffff) + (sum >> 16);
+    assert_eq!((folded & 0xffff) + (folded >> 16), 0xffff, "TCP checksum");
+}
+
+#[test]
+fn a_guest_without_gets_a_checksum_that_was_left_out() {
+    let mut guest = Guest::new(Shape {
+        offloads: 0,
+        ..Shape::default()
+    });
+    let mut device = guest.device_with(Offloads::ALL);
+    let (header, frame) = super_frame(100);
+    let header = VirtioNetHdr {
+        flags: header.flags,
+        csum_start: header.csum_start,
+        csum_offset: header.csum_offset,
+        ..VirtioNetHdr::PLAIN
+    };
+    assert_eq!(deliver(&mut device, header, &frame), 1);
+    let (header, frame) = guest.recv().unwrap();
+    assert_eq!(header, VirtioNetHdr::PLAIN);
+    assert_complete(&frame);
+}
+
 #[test]
 fn a_guest_with_offloads_gets_the_super_frame() {
     let mut guest = Guest::new(Shape {
@@ -50,10 +80,12 @@ fn a_guest_with_offloads_gets_the_super_frame() {
 
 #[test]
 fn a_guest_without_gets_segments_complete_and_in_order() {
-    for (size, segments) in [(256, 28), (16, 16)] {
+    // Also where all of it would fit into one buffer.
+    for (size, receive, segments) in [(256, 1600, 28), (64, 66_000, 28), (16, 1600, 16)] {
         let mut guest = Guest::new(Shape {
             offloads: 0,
             size,
+            receive,
             ..Shape::default()
         });
         let mut device = guest.device_with(Offloads::ALL);
@@ -64,12 +96,7 @@ fn a_guest_without_gets_segments_complete_and_in_order() {
             let (header, segment) = guest.recv().unwrap_or_else(|| panic!("segment {n}"));
             assert_eq!(header, VirtioNetHdr::PLAIN);
             assert!(segment.len() <= 1514);
-            let mut sum = 6 + (segment.len() as u32 - 34);
-            for pair in segment[26..].chunks(2) {
-                sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
-            }
-            let folded = (sum & 0xffff) + (sum >> 16);
-            assert_eq!((folded & 0xffff) + (folded >> 16), 0xffff, "TCP checksum");
+            assert_complete(&segment);
             payload.extend_from_slice(&segment[54..]);
         }
         assert!(guest.recv().is_none());
