@@ -475,6 +475,13 @@ fn row69_memberships_are_those_of_a_vlan() {
     // A querier on the port that serves them all has asked them all.
     send(&mut switch, 0, &query(false, 100), at(20));
     assert_eq!(send(&mut switch, 0, &data(group4(1)), at(30)), [1, 2, 4, 6]);
+    // Who comes to another VLAN is neither its listener nor its router.
+    switch.add_port(6, PortConfig::default().vlan(VlanId::new(7)));
+    switch.add_port(4, PortConfig::default().vlan(VlanId::new(9)));
+    assert_eq!(switch.memberships(), 2);
+    assert_eq!(send(&mut switch, 5, &leave(group4(9)), at(30)), [0]);
+    switch.add_port(6, PortConfig::default().vlan(VlanId::new(9)));
+    send(&mut switch, 6, &report(group4(1)), at(30));
     switch.remove_port(2);
     for id in [3, 4] {
         switch.add_port(id, PortConfig::default());

@@ -162,3 +162,29 @@ fn vlans_make_no_room() {
     }
     assert_eq!(switch.addresses(), 100 + 20);
 }
+
+#[test]
+fn what_is_tied_to_a_port_goes_with_it() {
+    let mut switch = three_domains();
+    let (first, second) = (mac(60), mac(61));
+    // A server of VLAN 7 with two addresses, of which VLAN 9 has the first already.
+    assert!(switch.add_port(5, PortConfig::with_mac(first).vlan(vlan(9))));
+    assert!(switch.add_static(first, 3) && switch.add_static(second, 3));
+    let config = PortConfig::with_mac(second);
+    assert!(switch.add_port(3, config.vlan(vlan(7))));
+    assert!(!switch.add_port(3, config.vlan(vlan(9))), "one is taken");
+    assert_eq!(switch.port_of(vlan(9), first, NOW), Some(5));
+    assert_eq!(switch.port_of(vlan(9), second, NOW), Some(3));
+    assert_eq!(switch.port_of(vlan(7), second, NOW), None);
+    // An address that is static as well stays when the guest may have any.
+    assert!(switch.add_port(3, PortConfig::default().vlan(vlan(9))));
+    assert_eq!(switch.port_of(vlan(9), second, NOW), Some(3));
+    assert_eq!(
+        switch.forward(5, mac(9), second, NOW),
+        Verdict::Drop(DropReason::Spoofed)
+    );
+    // And static ones go with it where no other is.
+    assert!(switch.add_port(3, PortConfig::default().vlan(vlan(11))));
+    assert_eq!(switch.port_of(vlan(11), first, NOW), Some(3));
+    assert_eq!(switch.port_of(vlan(11), second, NOW), Some(3));
+}
