@@ -327,6 +327,25 @@ impl Lab {
         conn
     }
 
+    /// A published port has taken a client's connection: the guest is called.
+    #[track_caller]
+    pub(crate) fn accept(&mut self, socket: HostSocket) {
+        let (client, guest) = (self.remote, self.guest);
+        let (host, wire) = (&mut self.host, &mut self.wire);
+        let taken = self
+            .relay
+            .accept(host, socket, client, guest, self.now, wire);
+        assert!(taken);
+    }
+
+    /// The guest answers the SYN it was called with.
+    pub(crate) fn answer(&mut self, syn: &Seg) {
+        let mut answer = self.syn(true);
+        answer.flags = SYN | ACK;
+        answer.ack = syn.seq.wrapping_add(1);
+        self.give(&answer);
+    }
+
     /// The guest sends `payload` at `conn.seq` and goes on.
     pub(crate) fn push(&mut self, conn: &mut Conn, payload: &[u8], flags: TcpFlags) {
         let seg = Seg {

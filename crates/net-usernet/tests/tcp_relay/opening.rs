@@ -203,20 +203,13 @@ fn another_syn_while_connecting_starts_again() {
 fn a_published_port_asks_the_guest_with_the_clients_address() {
     let mut lab = Lab::new();
     let socket = lab.host.add();
-    let (client, guest) = (lab.remote, lab.guest);
     lab.host.feed(socket, b"early");
-    assert!(
-        lab.relay
-            .accept(&mut lab.host, socket, client, guest, lab.now, &mut lab.wire)
-    );
+    lab.accept(socket);
     lab.settle();
     let syn = lab.one();
-    assert_eq!((syn.src, syn.dst, syn.flags), (client, guest, SYN));
+    assert_eq!((syn.src, syn.dst, syn.flags), (lab.remote, lab.guest, SYN));
     assert_eq!((syn.mss(), syn.scale()), (Some(1460), Some(8)));
-    let mut answer = lab.syn(true);
-    answer.flags = SYN | ACK;
-    answer.ack = syn.seq.wrapping_add(1);
-    lab.give(&answer);
+    lab.answer(&syn);
     let sent = lab.taken();
     assert_eq!(sent[0].ack, ISS.wrapping_add(1));
     assert_eq!(sent.last().unwrap().payload, b"early");
@@ -227,20 +220,15 @@ fn a_published_port_asks_the_guest_with_the_clients_address() {
 fn a_published_port_that_is_withdrawn_ends_its_connections_at_both_ends() {
     let mut lab = Lab::new();
     let socket = lab.host.add();
-    let (client, guest) = (lab.remote, lab.guest);
-    lab.relay
-        .accept(&mut lab.host, socket, client, guest, lab.now, &mut lab.wire);
+    lab.accept(socket);
     let syn = lab.one();
-    let mut answer = lab.syn(true);
-    answer.flags = SYN | ACK;
-    answer.ack = syn.seq.wrapping_add(1);
-    lab.give(&answer);
+    lab.answer(&syn);
     lab.taken();
     lab.relay.withdraw(socket);
     assert_eq!(lab.relay.next_deadline(), Some(ms(0)), "due at once");
     lab.settle();
     let reset = lab.one();
-    assert_eq!((reset.src, reset.dst), (client, guest));
+    assert_eq!((reset.src, reset.dst), (lab.remote, lab.guest));
     assert!(reset.has(RST));
     assert_eq!(reset.seq, syn.seq.wrapping_add(1));
     assert!(lab.host.far(socket).reset);
@@ -255,9 +243,7 @@ fn a_published_port_that_is_withdrawn_ends_its_connections_at_both_ends() {
 fn a_published_port_that_the_guest_refuses_is_reset() {
     let mut lab = Lab::new();
     let socket = lab.host.add();
-    let (client, guest) = (lab.remote, lab.guest);
-    lab.relay
-        .accept(&mut lab.host, socket, client, guest, lab.now, &mut lab.wire);
+    lab.accept(socket);
     let syn = lab.one();
     let wrong = lab.seg(0, syn.seq, RST | ACK);
     lab.give(&wrong);
@@ -277,11 +263,7 @@ fn a_published_port_of_a_silent_guest_is_given_up() {
     let mut lab = Lab::new();
     lab.wire.link = None;
     let socket = lab.host.add();
-    let (client, guest) = (lab.remote, lab.guest);
-    assert!(
-        lab.relay
-            .accept(&mut lab.host, socket, client, guest, lab.now, &mut lab.wire)
-    );
+    lab.accept(socket);
     lab.wait(ms(3500));
     // The neighbour shows up late, and is asked then.
     lab.wire = super::wire::Wire::new();
