@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use net_manager::control::{Client, ControlError, NetworkReport, Reply, Request};
+use net_manager::control::{Client, ControlError, NetworkReport, Reply, Request, SwitchReport};
 use net_manager::kernel::{KernelNetwork, StateDir};
 
 use crate::args::{Asked, Which};
@@ -130,6 +130,7 @@ fn print(report: &NetworkReport) {
         attachments,
         published,
         guests,
+        switch,
     } = report;
     say(format_args!("network {name} (process {pid})"));
     say(format_args!("  mode {mode}, engine {engine}: {why}"));
@@ -169,6 +170,16 @@ fn print(report: &NetworkReport) {
             guest.dropped_frames
         ));
     }
+    say(format_args!("  {}", switching(switch)));
+}
+
+fn switching(switch: &SwitchReport) -> String {
+    let (unicast, flooded) = (switch.unicast, switch.flooded);
+    let mut text = format!("the switch sent {unicast} frames to one port, flooded {flooded}");
+    for (why, count) in &switch.drops {
+        text.push_str(&format!(", dropped {count} {why}"));
+    }
+    text
 }
 
 /// `arcbox-net clean`: undoes what dead processes have left, and says what that was.
@@ -189,6 +200,19 @@ pub(crate) fn clean(which: &Which) -> Result<ExitCode, UsageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_switch_says_why_it_dropped_frames() {
+        let report = SwitchReport {
+            unicast: 7,
+            flooded: 2,
+            drops: [("spoofed".to_owned(), 3), ("tagged".to_owned(), 1)].into(),
+        };
+        assert_eq!(
+            switching(&report),
+            "the switch sent 7 frames to one port, flooded 2, dropped 3 spoofed, dropped 1 tagged"
+        );
+    }
 
     #[test]
     fn one_network_is_meant_and_several_are_named() {

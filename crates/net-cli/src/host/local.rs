@@ -173,18 +173,6 @@ fn failed(what: &'static str) -> impl FnOnce(std::io::Error) -> UsageError {
 mod tests {
     use super::*;
 
-    fn guest() -> Guest {
-        Guest {
-            name: "guest1".into(),
-            mac: [2, 0, 0, 0, 0, 1],
-            address: None,
-            address6: None,
-            gateway: None,
-            domain: "internal".into(),
-            mtu: 1500,
-        }
-    }
-
     #[test]
     fn a_path_is_there_until_its_place_is_closed() {
         let dir = tempfile::tempdir().unwrap();
@@ -192,10 +180,14 @@ mod tests {
         let place = Place::QemuStream(dir.path().join("a"));
         let other = Place::Vfkit(dir.path().join("b"));
         for place in [&place, &other] {
-            let opened = host.open(place, &guest()).unwrap();
+            let opened = host.open(place, &Guest::example()).unwrap();
             assert!(matches!(opened, Opened::Served(..)));
         }
-        let error = host.open(&place, &guest()).err().unwrap().to_string();
+        let error = host
+            .open(&place, &Guest::example())
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("qemu-stream:"), "{error}");
         host.close(&place);
         assert!(!dir.path().join("a").exists() && dir.path().join("b").exists());
@@ -211,7 +203,7 @@ mod tests {
             ("tap:vm0", "CAP_NET_ADMIN"),
             ("macvtap:eth0", "--engine kernel"),
         ] {
-            let error = host.open(&place.parse().unwrap(), &guest()).err();
+            let error = host.open(&place.parse().unwrap(), &Guest::example()).err();
             let error = error.unwrap().to_string();
             assert!(error.contains(says), "{place}: {error}");
         }

@@ -35,6 +35,22 @@ pub(crate) struct Guest {
     pub(crate) mtu: u16,
 }
 
+#[cfg(test)]
+impl Guest {
+    /// One that is told nothing.
+    pub(crate) fn example() -> Self {
+        Self {
+            name: "guest1".into(),
+            mac: [2, 0, 0, 0, 0, 1],
+            address: None,
+            address6: None,
+            gateway: None,
+            domain: "internal".into(),
+            mtu: 1500,
+        }
+    }
+}
+
 /// How a descriptor is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

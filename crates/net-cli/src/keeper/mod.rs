@@ -6,7 +6,8 @@
 //!
 //! | module | its job |
 //! |---|---|
-//! | `process` | the keeper: starts the server, does what it asks for, ends it |
+//! | `process` | the keeper: starts the server and ends it |
+//! | `grant` | what the server asks for, done or refused |
 //! | `serving` | the server's beginning and end, inside its process |
 //! | `relay`, `permits` | the control socket, and what the server may ask for because a user did |
 //! | `wire`, `remote` | what the two say to each other |
@@ -18,6 +19,8 @@
 mod attempts;
 #[cfg(target_os = "linux")]
 mod confine;
+#[cfg(target_os = "linux")]
+mod grant;
 #[cfg(not(target_os = "linux"))]
 mod in_process;
 #[cfg(target_os = "linux")]

@@ -5,9 +5,8 @@
 //! it: at the start for every place and port of theirs, later for the one of the request that it is
 //! working on. What it may always do is to take away.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use ipnetwork::{Ipv4Network, Ipv6Network};
 use net_manager::control::Request;
 use net_manager::kernel::{KernelAttach, KernelForward};
 use net_manager::{Protocol, PublishedPort};
@@ -19,25 +18,15 @@ use crate::place::Place;
 #[derive(Debug)]
 pub(super) struct Permits {
     places: Vec<Place>,
-    ports: Vec<(Protocol, SocketAddr)>,
-    /// Where a guest is that a port may lead to.
-    subnet: Ipv4Network,
-    subnet6: Option<Ipv6Network>,
+    ports: Vec<PublishedPort>,
 }
 
 impl Permits {
     /// For the places and ports that the network starts with.
-    pub(super) fn new(
-        places: &[Place],
-        ports: &[PublishedPort],
-        (subnet, subnet6): (Ipv4Network, Option<Ipv6Network>),
-    ) -> Self {
-        let port = |port: &PublishedPort| (port.protocol, port.bind);
+    pub(super) fn new(places: &[Place], ports: &[PublishedPort]) -> Self {
         Self {
             places: places.to_vec(),
-            ports: ports.iter().map(port).collect(),
-            subnet,
-            subnet6,
+            ports: ports.to_vec(),
         }
     }
 
@@ -51,8 +40,7 @@ impl Permits {
                 self.places.extend(place.filter(Place::can_join_later));
             }
             Request::Publish { port, .. } => {
-                let port: Option<PublishedPort> = port.parse().ok();
-                self.ports.extend(port.map(|it| (it.protocol, it.bind)));
+                self.ports.extend(port.parse::<PublishedPort>().ok());
             }
             _ => {}
         }
@@ -87,17 +75,19 @@ impl Permits {
 
     /// A port of the host to bind.
     pub(super) fn port(&mut self, protocol: Protocol, address: SocketAddr) -> bool {
-        take(&mut self.ports, |it| *it == (protocol, address))
+        take(&mut self.ports, |it| {
+            it.protocol == protocol && it.bind == address
+        })
     }
 
-    /// A port of the host that the kernel leads to a guest. Which guest is the server's to know; that
-    /// it is one is not.
+    /// A port of the host that the kernel leads to a port of a guest. Which guest is the server's to
+    /// know; that it is one the network in the kernel looks at.
     pub(super) fn forward(&mut self, forward: &KernelForward) -> bool {
-        let guest = match forward.guest.ip() {
-            IpAddr::V4(ip) => self.subnet.contains(ip),
-            IpAddr::V6(ip) => self.subnet6.is_some_and(|subnet| subnet.contains(ip)),
-        };
-        guest && self.port(forward.protocol, forward.bind)
+        take(&mut self.ports, |it| {
+            it.protocol == forward.protocol
+                && it.bind == forward.bind
+                && it.guest_port == forward.guest.port()
+        })
     }
 }
 
@@ -115,8 +105,7 @@ mod tests {
     fn permits(places: &[&str], ports: &[&str]) -> Permits {
         let places: Vec<Place> = places.iter().map(|it| it.parse().unwrap()).collect();
         let ports: Vec<PublishedPort> = ports.iter().map(|it| it.parse().unwrap()).collect();
-        let subnets = ("10.0.2.0/24".parse().unwrap(), "fd77::/64".parse().ok());
-        Permits::new(&places, &ports, subnets)
+        Permits::new(&places, &ports)
     }
 
     fn tap(text: &str) -> KernelAttach {
@@ -191,26 +180,25 @@ mod tests {
     }
 
     #[test]
-    fn a_port_leads_to_a_guest() {
-        let forward = |guest: &str| KernelForward {
+    fn a_port_leads_to_the_port_that_was_named() {
+        let forward = |bind: &str, guest: &str| KernelForward {
             protocol: Protocol::Tcp,
-            bind: "0.0.0.0:80".parse().unwrap(),
+            bind: bind.parse().unwrap(),
             guest: guest.parse().unwrap(),
         };
         let mut permits = permits(&[], &[]);
-        permits.for_request(&Request::Publish {
-            port: "80:81".into(),
-            guest: None,
-        });
-        for guest in ["192.0.2.1:81", "127.0.0.1:81", "[::1]:81", "[fd78::9]:81"] {
-            assert!(!permits.forward(&forward(guest)), "{guest}");
+        for (port, bind, guest) in [
+            ("80:81", "0.0.0.0:80", "10.0.2.9"),
+            ("[::]:80:81", "[::]:80", "[fd77::9]"),
+        ] {
+            permits.for_request(&Request::Publish {
+                port: port.into(),
+                guest: None,
+            });
+            assert!(!permits.forward(&forward(bind, &format!("{guest}:22"))));
+            assert!(!permits.forward(&forward("192.0.2.1:80", &format!("{guest}:81"))));
+            assert!(permits.forward(&forward(bind, &format!("{guest}:81"))));
+            assert!(!permits.forward(&forward(bind, &format!("{guest}:81"))));
         }
-        assert!(permits.forward(&forward("10.0.2.9:81")));
-        assert!(!permits.forward(&forward("10.0.2.9:81")));
-        permits.for_request(&Request::Publish {
-            port: "80:81".into(),
-            guest: None,
-        });
-        assert!(permits.forward(&forward("[fd77::9]:81")));
     }
 }

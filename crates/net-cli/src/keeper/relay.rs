@@ -3,6 +3,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use net_manager::control::{Client, ControlError, Handler, Reply, Request};
 
@@ -10,6 +11,10 @@ use super::permits::Permits;
 use super::process::Event;
 use crate::host::lock;
 use crate::usage::UsageError;
+
+/// How long the server may work on a request. Nobody else is answered meanwhile: it is less than what a
+/// client has, who can then still end the network.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Hands requests to the server, one at a time.
 pub(super) struct Relay {
@@ -25,8 +30,9 @@ impl Relay {
         permits: Arc<Mutex<Permits>>,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, UsageError> {
+        let server = Client::over(server).map_err(UsageError::new)?;
         Ok(Self {
-            server: Some(Client::over(server).map_err(UsageError::new)?),
+            server: Some(server.with_patience(PATIENCE)),
             permits,
             events,
         })
@@ -58,5 +64,40 @@ impl Handler for Relay {
         let reply = self.ask(&request);
         lock(&self.permits).clear();
         reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relay() -> (Relay, UnixStream, mpsc::Receiver<Event>) {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (sender, events) = mpsc::channel();
+        let permits = Arc::new(Mutex::new(Permits::new(&[], &[])));
+        (Relay::new(near, permits, sender).unwrap(), far, events)
+    }
+
+    fn says(reply: &Reply, what: &str) -> bool {
+        matches!(reply, Reply::Error(why) if why.contains(what))
+    }
+
+    /// Its next answer would be that to this question.
+    #[test]
+    fn a_server_that_has_not_answered_is_asked_nothing_more() {
+        let (mut relay, _far, events) = relay();
+        let client = relay.server.take().unwrap();
+        relay.server = Some(client.with_patience(Duration::from_millis(50)));
+        let attach = Request::Attach {
+            place: "tap:vm0".to_owned(),
+        };
+        let reply = relay.handle(attach);
+        assert!(says(&reply, "no answer within 50ms"), "{reply:?}");
+        let place = "tap:vm0".parse().unwrap();
+        assert!(!lock(&relay.permits).place(&place), "the user has left");
+        let reply = relay.handle(Request::Status);
+        assert!(says(&reply, "does not answer"), "{reply:?}");
+        assert_eq!(relay.handle(Request::Stop), Reply::Done);
+        assert!(matches!(events.try_recv(), Ok(Event::Stop)));
     }
 }

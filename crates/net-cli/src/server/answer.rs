@@ -14,7 +14,7 @@ use crate::usage::UsageError;
 impl Handler for Server {
     fn handle(&mut self, request: Request) -> Reply {
         let done = match request {
-            Request::Status => self.report().map(Reply::Status),
+            Request::Status => self.report().map(|report| Reply::Status(Box::new(report))),
             Request::Publish { port, guest } => self.publish_later(&port, guest.as_deref()),
             Request::Unpublish { port } => self.unpublish(&port).map(|()| Reply::Done),
             Request::Attach { place } => self.attach_later(&place),
@@ -128,6 +128,7 @@ impl Server {
             attachments: attachments.collect(),
             published: published.collect(),
             guests: guests.collect(),
+            switch: status.switch.into(),
         })
     }
 }
@@ -189,7 +190,7 @@ mod tests {
 
     fn status(server: &mut Server) -> NetworkReport {
         match server.handle(Request::Status) {
-            Reply::Status(report) => report,
+            Reply::Status(report) => *report,
             other => panic!("{other:?}"),
         }
     }
@@ -252,6 +253,24 @@ mod tests {
         assert_eq!(server.handle(unpublish()), Reply::Done);
         assert!(error(&mut server, unpublish()).contains("is not published"));
         assert!(status(&mut server).published.is_empty());
+    }
+
+    #[test]
+    fn status_says_why_frames_were_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let (place, own) = (dir.path().join("a"), dir.path().join("guest"));
+        let mut server = server(&[Place::Vfkit(place.clone())], &[]).unwrap();
+        let guest = std::os::unix::net::UnixDatagram::bind(own).unwrap();
+        // From a group's address.
+        guest.send_to(&[0xff; 60], place).unwrap();
+        let drops = loop {
+            let drops = status(&mut server).switch.drops;
+            if !drops.is_empty() {
+                break drops;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        };
+        assert_eq!(drops, [("bad-source".to_owned(), 1)].into());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The asking side of a control socket.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::ControlError;
 use super::lines::Lines;
@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Client {
     stream: UnixStream,
     lines: Lines,
+    patience: Duration,
 }
 
 impl Client {
@@ -38,16 +39,23 @@ impl Client {
     /// [`ControlError::Broken`] where the host gives the socket no deadline.
     pub fn over(stream: UnixStream) -> Result<Self, ControlError> {
         stream
-            .set_read_timeout(Some(PATIENCE))
-            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+            .set_write_timeout(Some(PATIENCE))
             .map_err(ControlError::Broken)?;
         Ok(Self {
             stream,
             lines: Lines::new(MAX_REPLY),
+            patience: PATIENCE,
         })
     }
 
-    /// Asks one thing and waits for the answer, for 60 seconds at most.
+    /// The same, for which an answer may take at most `patience` from its question.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Asks one thing and waits for the whole answer, for 60 seconds at most unless
+    /// [`Client::with_patience`] says otherwise.
     ///
     /// # Errors
     /// [`ControlError::Refused`] with the network's own words where it said no; every other where
@@ -56,7 +64,7 @@ impl Client {
         // A network that refuses the connection answers and hangs up without reading: the answer
         // is worth more than the failure to write.
         let written = self.stream.write_all(&request.to_line());
-        let line = match (self.read_line(), written) {
+        let line = match (self.read_line(Instant::now() + self.patience), written) {
             (Ok(line), _) => line,
             (Err(ControlError::HungUp), Err(err)) => return Err(ControlError::Broken(err)),
             (Err(err), _) => return Err(err),
@@ -67,21 +75,66 @@ impl Client {
         }
     }
 
-    fn read_line(&mut self) -> Result<Vec<u8>, ControlError> {
+    /// The deadline is that of the line: a peer that sends it byte by byte has no more time.
+    fn read_line(&mut self, deadline: Instant) -> Result<Vec<u8>, ControlError> {
         let mut buffer = [0; 16 * 1024];
         loop {
             if let Some(line) = self.lines.next_line().map_err(|_| ControlError::TooLong)? {
                 return Ok(line);
             }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let why = format!("no answer within {:?}", self.patience);
+                return Err(ControlError::Broken(io::Error::new(
+                    ErrorKind::TimedOut,
+                    why,
+                )));
+            }
+            self.stream
+                .set_read_timeout(Some(left))
+                .map_err(ControlError::Broken)?;
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(ControlError::HungUp),
                 Ok(count) => self.lines.extend(&buffer[..count]),
-                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                // The deadline: it is looked at above.
+                Err(err)
+                    if matches!(err.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 Err(err) if err.kind() == ErrorKind::ConnectionReset => {
                     return Err(ControlError::HungUp);
                 }
                 Err(err) => return Err(ControlError::Broken(err)),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neither silence nor a byte now and then holds whoever asks up.
+    #[test]
+    fn an_answer_without_end_is_none() {
+        for bytes in [0, 500] {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            let client = Client::over(near).unwrap();
+            let mut client = client.with_patience(Duration::from_millis(100));
+            let peer = std::thread::spawn(move || {
+                for _ in 0..bytes {
+                    if far.write_all(b" ").is_err() {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                far
+            });
+            let error = client.ask(&Request::Status).unwrap_err();
+            assert!(
+                matches!(&error, ControlError::Broken(why) if why.kind() == ErrorKind::TimedOut),
+                "{error}"
+            );
+            drop(client);
+            peer.join().unwrap();
         }
     }
 }

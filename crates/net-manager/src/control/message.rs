@@ -10,6 +10,7 @@
 //! Every request is answered by one reply, in order. A field that is not known is refused: a client
 //! that asks for more than this version understands is told so, and does not get less.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -63,7 +64,7 @@ pub enum Reply {
     /// It has been done, and there is nothing to say about it.
     Done,
     /// To [`Request::Status`].
-    Status(NetworkReport),
+    Status(Box<NetworkReport>),
     /// To [`Request::Publish`].
     Published(PublishedReport),
     /// To [`Request::Attach`].
@@ -108,6 +109,9 @@ pub struct NetworkReport {
     pub published: Vec<PublishedReport>,
     /// Connected guests with their counters.
     pub guests: Vec<GuestReport>,
+    /// What the switch of the serving process did; frames that the kernel carries are not in it.
+    #[serde(default)]
+    pub switch: SwitchReport,
 }
 
 /// A place for a guest.
@@ -177,6 +181,30 @@ pub struct GuestReport {
     pub received_bytes: u64,
     /// Frames meant for it that it never got.
     pub dropped_frames: u64,
+}
+
+/// What a switch did with the frames that guests and the network itself sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SwitchReport {
+    /// Frames for one port.
+    pub unicast: u64,
+    /// Frames for several ports, each counted once.
+    pub flooded: u64,
+    /// Frames dropped, by the name of the reason ([`net_switch::DropReason`]); those that never were a
+    /// reason are not in it.
+    pub drops: BTreeMap<String, u64>,
+}
+
+impl From<net_switch::Statistics> for SwitchReport {
+    fn from(counted: net_switch::Statistics) -> Self {
+        let drops = counted.drops.iter().filter(|(_, count)| *count > 0);
+        Self {
+            unicast: counted.unicast,
+            flooded: counted.flooded,
+            drops: drops.map(|(why, n)| (why.to_string(), n)).collect(),
+        }
+    }
 }
 
 /// A message of either direction with its version.
@@ -303,6 +331,11 @@ mod tests {
                 received_bytes: 2,
                 dropped_frames: 3,
             }],
+            switch: SwitchReport {
+                unicast: 4,
+                flooded: 5,
+                drops: [("spoofed".to_owned(), 6)].into(),
+            },
         }
     }
 
@@ -331,13 +364,25 @@ mod tests {
         }
         for reply in [
             Reply::Done,
-            Reply::Status(report()),
+            Reply::Status(Box::new(report())),
             Reply::Error("no".into()),
         ] {
             let line = reply.to_line();
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             assert_eq!(Reply::from_line(&line).unwrap(), reply);
         }
+    }
+
+    #[test]
+    fn drops_are_told_by_reason() {
+        let mut switch = net_switch::Switch::new(net_switch::Config::new([0; 16]));
+        let mac = net_wire::MacAddr([2; 6]);
+        for _ in 0..2 {
+            switch.forward(1, mac, mac, std::time::Duration::ZERO);
+        }
+        let report = SwitchReport::from(switch.statistics());
+        assert_eq!((report.unicast, report.flooded), (0, 0));
+        assert_eq!(report.drops, [("no-port".to_owned(), 2)].into());
     }
 
     /// The documented form, which programs in other languages write by hand.
@@ -387,7 +432,7 @@ mod tests {
     fn an_answer_without_bounds_becomes_an_error() {
         let mut long = report();
         long.why = "x".repeat(MAX_REPLY);
-        let line = Reply::Status(long).to_line();
+        let line = Reply::Status(Box::new(long)).to_line();
         assert!(line.len() < 200);
         assert!(matches!(
             Reply::from_line(&line).unwrap(),

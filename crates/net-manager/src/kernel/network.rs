@@ -320,6 +320,12 @@ impl KernelOps for KernelNetwork {
                 why: why.clone(),
             });
         }
+        if !plan.is_for_a_guest(forward.guest.ip()) {
+            return Err(ManagerError::Invalid(format!(
+                "{} is no guest's address: a published port leads to one",
+                forward.guest.ip()
+            )));
+        }
         let mut inner = self.inner();
         // A network that is for the host alone needs nothing forwarded, but for what is published
         // beyond the host.

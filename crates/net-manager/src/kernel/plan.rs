@@ -1,5 +1,7 @@
 //! What a network is to be in the kernel, worked out and checked before anything is made.
 
+use std::net::IpAddr;
+
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use net_backend_linux::nftables::{Isolation, Reach, Table};
 use net_wire::MacAddr;
@@ -172,6 +174,20 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Whether a published port may lead to an address: to one of the network that is not the host's
+    /// own, nor nobody's.
+    pub(super) fn is_for_a_guest(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) => self.address.is_some_and(|host| {
+                let nobodys = [host.ip(), host.network(), host.broadcast()];
+                host.contains(ip) && !nobodys.contains(&ip)
+            }),
+            IpAddr::V6(ip) => self.six.is_some_and(|Six { address: host, .. }| {
+                host.contains(ip) && ![host.ip(), host.network()].contains(&ip)
+            }),
+        }
     }
 
     /// The rules, without the ports that are published; none for a network that needs none. `guests`

@@ -70,6 +70,12 @@ impl PortSettings {
                  the engine user or fast, or a device of the kernel's",
             ));
         }
+        if options.isolated && !core.isolated && core.trunk.is_some() {
+            return Err(cannot(
+                "isolation of this guest alone",
+                "it would reach guests whose frames the kernel carries; --isolated is for all",
+            ));
+        }
         if options.mirror && options.mirrored {
             return Err(ManagerError::Invalid(
                 "a mirror port is not mirrored itself".to_owned(),

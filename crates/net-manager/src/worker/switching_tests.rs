@@ -173,6 +173,25 @@ fn options_that_cannot_be_are_refused() {
     assert!(error.contains("a VLAN cannot be had"), "{error}");
 }
 
+/// The switch knows one port for the host and its guests, which isolated guests reach.
+#[test]
+fn beside_the_kernels_guests_nobody_is_isolated_alone() {
+    let isolated = PortOptions {
+        isolated: true,
+        ..PortOptions::default()
+    };
+    for all in [false, true] {
+        let mut bench = Bench::new(|config| config.isolated = all);
+        bench.attach(PortOptions::default()).unwrap();
+        bench.worker.core.trunk = Some(super::data_path::Trunk {
+            port: 1,
+            router: None,
+        });
+        assert_eq!(bench.attach(isolated).is_ok(), all);
+        assert!(bench.attach(in_vlan(7)).is_err());
+    }
+}
+
 #[test]
 fn an_isolated_guest_reaches_no_other() {
     let mut bench = Bench::new(|_| {});

@@ -79,11 +79,7 @@ impl World {
         world.far.ask(&format!("up eth0 {FAR6}/64 1500"));
         world.far.ask("forward");
         world.far.ask(&format!("serve-ra eth0 {OUTSIDE6}"));
-        let begun = std::time::Instant::now();
-        while six::heard(&world.netlink, "up0").is_none() {
-            assert!(begun.elapsed().as_secs() < 30, "no router is heard");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        six::wait_for("the host's router", || six::heard(&world.netlink, "up0"));
         world
     }
 

@@ -20,7 +20,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::runner::{PEER, in_namespace};
 
-pub(crate) use six::trust_addresses;
+pub(crate) use six::{router, trust_addresses, usable};
 
 /// The port that every peer serves over TCP and UDP.
 pub(crate) const PORT: u16 = 80;
@@ -149,7 +149,7 @@ fn answer(netlink: &Netlink, line: &str) -> std::io::Result<String> {
         ["dhcp", link] => dhcp::ask(netlink, link).map(|lease| dhcp::describe(&lease)),
         ["lease", link] => dhcp::take(netlink, link),
         ["serve-dhcp", link, from, to] => dhcp::serve(netlink, link, ip(from)..=ip(to)),
-        ["global6", link, prefix] => six::global(netlink, link, prefix.parse().unwrap()),
+        ["global6", link, prefix] => six::global(link, prefix.parse().unwrap()),
         ["routed6", link] => six::routed(netlink, link),
         ["addresses6", link] => Ok(six::addresses(netlink, link)),
         ["mac", link, mac] => {

@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::error::ManagerError;
 use crate::uplink::{UplinkConfig, UplinkDevice};
 use crate::worker::command::{Attach, AttachOptions, AttachmentId};
-use crate::worker::{Command, Worker};
+use crate::worker::{Command, PortOptions, Worker};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
@@ -92,33 +92,38 @@ impl World {
                 })
         });
         let (commands, receiver) = mpsc::channel();
-        let (mut worker, _) = Worker::with_device(&config, receiver, open).unwrap();
-        let guests = (0..guests)
-            .map(|n| {
-                let (far, near) = memory::pair_with(capabilities(), 1024);
-                let options = AttachOptions {
-                    mac: known.then_some(guest_mac(n).0),
-                    ..AttachOptions::default()
-                };
-                let attached =
-                    worker.attach(Attach::Backend(Box::new(near)), options, Duration::ZERO);
-                (far, attached.unwrap().id)
-            })
-            .collect();
+        let (worker, _) = Worker::with_device(&config, receiver, open).unwrap();
         let mut world = Self {
             worker,
             _commands: commands,
-            guests,
+            guests: Vec::new(),
             outside,
             cable,
             now: Duration::ZERO,
         };
+        for _ in 0..guests {
+            world.add_guest(known, PortOptions::default());
+        }
         world.turn();
         // The announcement of the outside address.
         let announced = world.outside();
         assert_eq!(announced.len(), 1);
         assert_eq!(announced[0].arp().unwrap().target_ip, OUTSIDE);
         world
+    }
+
+    /// The next guest; with `known` its hardware address is.
+    fn add_guest(&mut self, known: bool, port: PortOptions) {
+        let (far, near) = memory::pair_with(capabilities(), 1024);
+        let mac = known.then_some(guest_mac(self.guests.len()).0);
+        let options = AttachOptions {
+            mac,
+            port,
+            ..AttachOptions::default()
+        };
+        let what = Attach::Backend(Box::new(near));
+        let attached = self.worker.attach(what, options, self.now).unwrap();
+        self.guests.push((far, attached.id));
     }
 
     /// One turn of the worker's loop, with every port ready.

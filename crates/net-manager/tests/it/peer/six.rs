@@ -1,6 +1,6 @@
 //! What a peer does over IPv6.
 
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use ipnetwork::{IpNetwork, Ipv6Network};
@@ -40,38 +40,52 @@ pub(super) fn sockets() -> std::io::Result<(TcpListener, UdpSocket)> {
     Ok((listener.into(), bound(Type::DGRAM)?.into()))
 }
 
-/// Waits until the interface has formed an address in a prefix that a router tells.
-pub(super) fn global(
-    netlink: &Netlink,
-    link: &str,
-    prefix: Ipv6Network,
-) -> std::io::Result<String> {
-    let index = netlink.link(link).unwrap().index;
+/// The address of an interface in a prefix, once packets may leave from it. An address is tentative
+/// until nobody else is known to have it, and, where nobody is asked, until the kernel has got round
+/// to that: meanwhile they would leave from the link-local one.
+pub(crate) fn usable(link: &str, prefix: Ipv6Network) -> Option<Ipv6Addr> {
+    // `IFA_F_DADFAILED` and `IFA_F_TENTATIVE`.
+    const NOT_YET: u8 = 0x08 | 0x40;
+    let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap();
+    table.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [address, _, _, _, flags, name] = words[..] else {
+            panic!("{line}");
+        };
+        let address = Ipv6Addr::from_bits(u128::from_str_radix(address, 16).unwrap());
+        let flags = u8::from_str_radix(flags, 16).unwrap();
+        (name == link && prefix.contains(address) && flags & NOT_YET == 0).then_some(address)
+    })
+}
+
+/// Waits until the interface has formed an address in a prefix that a router tells, and may use it.
+pub(super) fn global(link: &str, prefix: Ipv6Network) -> std::io::Result<String> {
     let begun = Instant::now();
     while begun.elapsed() < STANDSTILL {
-        for address in netlink.addresses(index).unwrap() {
-            if let IpNetwork::V6(own) = address.network
-                && prefix.contains(own.ip())
-            {
-                return Ok(own.ip().to_string());
-            }
+        if let Some(own) = usable(link, prefix) {
+            return Ok(own.to_string());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
     Err(std::io::ErrorKind::TimedOut.into())
 }
 
+/// The default router that an interface has heard of.
+pub(crate) fn router(netlink: &Netlink, link: &str) -> Option<IpAddr> {
+    let index = netlink.link(link).unwrap().index;
+    let heard = |route: &&Route| {
+        route.protocol == Route::BY_ADVERTISEMENT && route.destination.prefix() == 0
+    };
+    let routes = netlink.routes(index).unwrap();
+    routes.iter().find(heard).and_then(|route| route.gateway)
+}
+
 /// Waits until the interface has heard of a default router.
 pub(super) fn routed(netlink: &Netlink, link: &str) -> std::io::Result<String> {
-    let index = netlink.link(link).unwrap().index;
     let begun = Instant::now();
     while begun.elapsed() < STANDSTILL {
-        let routes = netlink.routes(index).unwrap();
-        let heard = |route: &&Route| {
-            route.protocol == Route::BY_ADVERTISEMENT && route.destination.prefix() == 0
-        };
-        if let Some(gateway) = routes.iter().find(heard).and_then(|route| route.gateway) {
-            return Ok(gateway.to_string());
+        if let Some(router) = router(netlink, link) {
+            return Ok(router.to_string());
         }
         std::thread::sleep(Duration::from_millis(50));
     }

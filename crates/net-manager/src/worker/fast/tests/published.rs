@@ -5,7 +5,7 @@ use net_wire::icmpv4;
 use super::frames::{self, Ends, tcp_in, tcp_out, udp_in, udp_out};
 use super::*;
 use crate::config::PublishedPort;
-use crate::worker::PublishedAs;
+use crate::worker::{PortOptions, PublishedAs};
 
 const CLIENT: (Ipv4Addr, u16) = (FAR, 33_000);
 const SYN: (u8, u32, u32) = (2, 100, 0);
@@ -81,6 +81,58 @@ fn guests_reach_each_other_by_the_published_port() {
     let back = world.guest(0);
     assert_eq!(back[0].ends().src, (OUTSIDE, 8080));
     assert!(world.outside().is_empty());
+}
+
+/// To a guest of another VLAN or an isolated one, another guest is a host outside: its own address
+/// leads nowhere, a published port leads to it.
+#[test]
+fn guests_kept_apart_reach_what_is_published() {
+    let isolated = PortOptions {
+        isolated: true,
+        ..PortOptions::default()
+    };
+    let in_vlan = PortOptions {
+        vlan: Some(7),
+        ..PortOptions::default()
+    };
+    for port in [isolated, in_vlan] {
+        let mut world = World::connected(1, 1500);
+        world.add_guest(true, port);
+        world.turn();
+        world.guest(1);
+        for (from, to) in [(0, 1), (1, 0)] {
+            let mut frame = tcp_out(from, 4000, (guest_ip(to), 80), SYN, b"");
+            world.guest_sends(from, &frame);
+            frame.bytes[..6].copy_from_slice(&guest_mac(to).0);
+            world.guest_sends(from, &frame);
+            assert!(world.guest(to).is_empty(), "{port:?}");
+        }
+        let mut published: PublishedPort = "8080:80".parse().unwrap();
+        published.guest = Some(guest_ip(1));
+        world.worker.publish(&published, None).unwrap();
+        world.guest_sends(0, &tcp_out(0, 4000, (OUTSIDE, 8080), SYN, b""));
+        assert_eq!(world.guest(1).len(), 1);
+        assert!(world.outside().is_empty());
+    }
+}
+
+/// What a guest has outside for its own flows is as open to other guests as to hosts outside.
+#[test]
+fn a_mapping_is_no_way_past_isolation() {
+    let mut world = World::connected(1, 1500);
+    let isolated = PortOptions {
+        isolated: true,
+        ..PortOptions::default()
+    };
+    world.add_guest(true, isolated);
+    world.guest_sends(1, &udp_out(1, 5000, FAR, 7000, b"out"));
+    let mapped = world.outside()[0].ends().src;
+    world.guest(1);
+    let before = world.guest(1).len();
+    world.outside_sends(&udp_in((ROUTER, 7000), mapped.1, b"a stranger"));
+    let stranger = world.guest(1).len() - before;
+    world.guest_sends(0, &udp_out(0, 5000, OUTSIDE, mapped.1, b"a guest"));
+    assert_eq!(world.guest(1).len(), stranger);
 }
 
 #[test]
