@@ -52,23 +52,49 @@ impl Network {
         pairs: u16,
         options: AttachOptions,
     ) -> Result<AttachmentInfo, ManagerError> {
-        use net_backend::{BackendError, NetworkBackend};
-        use net_virtio::DeviceConfig;
-        use net_virtio::vhost_user::VhostUserPort;
+        let mut port = self.vhost_user_port(pairs, &options)?;
+        port.listen(listener.into()).map_err(unserved)?;
+        self.attach(Box::new(port), options)
+    }
 
-        let refused = |err| BackendError::host("serve vhost-user", &err);
-        let mut device = DeviceConfig::default()
+    /// Attaches a virtio-net device with this many pairs of queues, whose VMM speaks vhost-user on
+    /// the connections that `next` gives: one after the other, and none after `None`. It is called on
+    /// a thread of the device's own, and may wait there.
+    ///
+    /// # Errors
+    /// As [`Network::attach_vhost_user_listener`].
+    #[cfg(target_os = "linux")]
+    pub fn attach_vhost_user_connections(
+        &self,
+        next: impl FnMut() -> Option<std::os::unix::net::UnixStream> + Send + 'static,
+        pairs: u16,
+        options: AttachOptions,
+    ) -> Result<AttachmentInfo, ManagerError> {
+        let mut port = self.vhost_user_port(pairs, &options)?;
+        port.serve_connections(next).map_err(unserved)?;
+        self.attach(Box::new(port), options)
+    }
+
+    /// A device that nobody can reach yet.
+    #[cfg(target_os = "linux")]
+    fn vhost_user_port(
+        &self,
+        pairs: u16,
+        options: &AttachOptions,
+    ) -> Result<net_virtio::vhost_user::VhostUserPort, ManagerError> {
+        use net_backend::NetworkBackend;
+
+        let mut device = net_virtio::DeviceConfig::default()
             .with_mtu(self.config().mtu)
             .with_pairs(pairs);
         if let Some(mac) = options.mac {
             device = device.with_mac(net_wire::MacAddr(mac));
         }
-        let mut port = VhostUserPort::new(device).map_err(refused)?;
+        let mut port = net_virtio::vhost_user::VhostUserPort::new(device).map_err(unserved)?;
         // The worker will ask for the same; a VMM must not have come before that.
         let offloads = port.capabilities().offloads;
         port.set_offloads(offloads)?;
-        port.listen(listener.into()).map_err(refused)?;
-        self.attach(Box::new(port), options)
+        Ok(port)
     }
 
     /// Publishes a port whose socket [`bind_published`](crate::bind_published) has made, in a process
@@ -96,4 +122,10 @@ impl Network {
     pub fn set_resolvers(&self, servers: Vec<SocketAddr>) -> Result<(), ManagerError> {
         self.tell(Command::SetResolvers { servers })
     }
+}
+
+/// What the host had no descriptor or no thread for.
+#[cfg(target_os = "linux")]
+fn unserved(err: std::io::Error) -> net_backend::BackendError {
+    net_backend::BackendError::host("serve vhost-user", &err)
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -79,6 +80,23 @@ impl VhostUserPort {
     pub fn connect(&mut self, path: impl Into<PathBuf>) -> io::Result<()> {
         self.server = None;
         self.server = Some(Server::connect(Arc::clone(&self.shared), path.into())?);
+        Ok(())
+    }
+
+    /// Serves the connections that `next` gives, one after the other, and none after `None`; instead
+    /// of what was served before. For a process that may not connect by itself.
+    ///
+    /// `next` is called on the port's thread, and may wait there. A port that is dropped meanwhile
+    /// does not wait for it.
+    ///
+    /// # Errors
+    /// As [`Self::listen`].
+    pub fn serve_connections(
+        &mut self,
+        next: impl FnMut() -> Option<UnixStream> + Send + 'static,
+    ) -> io::Result<()> {
+        self.server = None;
+        self.server = Some(Server::connections(Arc::clone(&self.shared), next)?);
         Ok(())
     }
 

@@ -136,19 +136,39 @@ impl Server {
     pub(super) fn connect(shared: Arc<Shared>, path: PathBuf) -> io::Result<Self> {
         let stop = Arc::new(Stop::default());
         let its_stop = Arc::clone(&stop);
-        spawn(move || {
-            let mut pause = RETRY;
+        let mut pause = Duration::ZERO;
+        Self::take(shared, Arc::clone(&stop), move || {
             loop {
+                if !its_stop.sleep(pause) {
+                    return None;
+                }
+                pause = (2 * pause).clamp(RETRY, RETRY_MAX);
                 if let Ok(stream) = UnixStream::connect(&path) {
                     pause = RETRY;
-                    if !converse(&shared, &its_stop, stream) {
-                        return;
-                    }
+                    return Some(stream);
                 }
-                if !its_stop.sleep(pause) {
+            }
+        })
+    }
+
+    pub(super) fn connections(
+        shared: Arc<Shared>,
+        next: impl FnMut() -> Option<UnixStream> + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::take(shared, Arc::default(), next)
+    }
+
+    fn take(
+        shared: Arc<Shared>,
+        stop: Arc<Stop>,
+        mut next: impl FnMut() -> Option<UnixStream> + Send + 'static,
+    ) -> io::Result<Self> {
+        let its_stop = Arc::clone(&stop);
+        spawn(move || {
+            while let Some(stream) = next() {
+                if !converse(&shared, &its_stop, stream) {
                     return;
                 }
-                pause = (2 * pause).min(RETRY_MAX);
             }
         })?;
         Ok(Self {

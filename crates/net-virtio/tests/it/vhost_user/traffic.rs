@@ -310,6 +310,31 @@ fn the_front_end_may_be_the_one_that_listens() {
     }
 }
 
+/// A process that may open no path is given its connections.
+#[test]
+fn connections_may_be_made_by_somebody_else() {
+    let (give, given) = std::sync::mpsc::channel();
+    let mut port = VhostUserPort::new(DeviceConfig::default()).unwrap();
+    port.set_offloads(Offloads::NONE).unwrap();
+    port.serve_connections(move || given.recv().ok()).unwrap();
+    for _ in 0..3 {
+        let (stream, its) = std::os::unix::net::UnixStream::pair().unwrap();
+        give.send(its).unwrap();
+        Front { stream }.negotiate(0);
+    }
+    let (stream, its) = std::os::unix::net::UnixStream::pair().unwrap();
+    give.send(its).unwrap();
+    let front = Front { stream };
+    front.negotiate(0);
+    drop(port);
+    assert!(front.is_closed());
+    let (_, its) = std::os::unix::net::UnixStream::pair().unwrap();
+    // The thread ends with the port, and takes no more.
+    while give.send(its.try_clone().unwrap()).is_ok() {
+        std::thread::yield_now();
+    }
+}
+
 /// QEMU enables rings before it says which features it takes.
 #[test]
 fn rings_may_be_enabled_before_features_are_chosen() {
