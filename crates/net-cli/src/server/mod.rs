@@ -113,30 +113,32 @@ impl Server {
         Ok(self.network.start_in_kernel(side, ops, why)?)
     }
 
-    /// Opens every place, publishes every port, and says so.
+    /// Opens every place, publishes every port, and says so once all of it is there: who reads that a
+    /// place is ready may use it.
     ///
     /// # Errors
     /// In one line, what could not be had.
     pub(crate) fn open_places(&mut self, places: &[Place]) -> Result<(), UsageError> {
+        let mut lines = Vec::new();
         for place in places {
-            let announce = self.about.announce;
             let with_addresses = self.gives_addresses();
             let gateway = self.network.config().gateway;
             let attached = self.attach(place)?;
-            if announce && gateway {
-                let line = attachment(attached, &attached.info, with_addresses).to_string();
-                say(format_args!("ready {line}"));
-            } else if announce {
-                say(format_args!("ready {place} address by macOS"));
-            }
+            lines.push(if gateway {
+                let line = attachment(attached, &attached.info, with_addresses);
+                format!("ready {line}")
+            } else {
+                format!("ready {place} address by macOS")
+            });
         }
         for port in std::mem::take(&mut self.publish) {
             let is = self.publish(port)?;
-            if self.about.announce {
-                say(format_args!("published {} to {}", is.address, is.guest));
-            }
+            lines.push(format!("published {} to {}", is.address, is.guest));
         }
         self.host.ready();
+        for line in lines.iter().filter(|_| self.about.announce) {
+            say(format_args!("{line}"));
+        }
         Ok(())
     }
 

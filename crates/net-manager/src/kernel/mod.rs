@@ -20,6 +20,7 @@
 //! | `journal`, `state` | what has been made, in a file that outlives the process, under a lock that does not |
 //! | `undo` | takes back what a journal says, whoever wrote it |
 //! | `forwarding` | the one setting that networks share |
+//! | `reserved` | the host's ports that lead to guests are nobody else's |
 //! | `take_over` | a physical interface gives its addresses to the bridge and gets them back |
 //! | `served` | [`ServedTaps`]: devices for machines of networks that are not in the kernel |
 //! | `ops` | [`KernelOps`]: what the worker's side asks for, in this process or another |
@@ -34,6 +35,7 @@ mod names;
 mod network;
 mod ops;
 mod plan;
+mod reserved;
 mod served;
 mod state;
 mod system;

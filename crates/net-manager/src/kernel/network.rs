@@ -10,13 +10,14 @@ use net_backend_linux::ra_socket::RaSocket;
 use net_backend_linux::{Tap, TapOptions};
 use net_usernet::Protocol;
 use net_wire::MacAddr;
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
 use super::forwarding::{self, Family};
 use super::host::Host;
 use super::journal::{Act, Header, Journal};
 use super::ops::{KernelAttach, KernelForward, KernelOps, KernelPort};
 use super::plan::Plan;
+use super::reserved::reserve;
 use super::state::{Held, StateDir};
 use super::system::{FarEnd, NewMacvtap, NewTap, System};
 use super::{names, take_over, undo};
@@ -544,28 +545,6 @@ impl std::fmt::Debug for KernelNetwork {
             .field("plan", &self.plan)
             .finish_non_exhaustive()
     }
-}
-
-/// Takes a port of the host, the one of the host's choice for port 0. It does not listen: what the
-/// rules do not catch is refused at once.
-fn reserve(protocol: Protocol, bind: SocketAddr) -> Result<(Socket, SocketAddr), ManagerError> {
-    let kind = match protocol {
-        Protocol::Tcp => Type::STREAM,
-        Protocol::Udp => Type::DGRAM,
-    };
-    let attempt = || {
-        let socket = Socket::new(Domain::for_address(bind), kind, None)?;
-        if bind.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&bind.into())?;
-        let address = socket.local_addr()?;
-        Ok((socket, address.as_socket().unwrap_or(bind)))
-    };
-    attempt().map_err(|source| ManagerError::PortTaken {
-        address: bind,
-        source,
-    })
 }
 
 fn check_vlan(vlan: Option<u16>) -> Result<(), ManagerError> {

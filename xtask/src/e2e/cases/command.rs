@@ -419,7 +419,8 @@ fn bad_input(context: &Context, checks: &mut Checks) {
     });
     let Some(_taken) = taken else { return };
     let publish = format!("{HOST}:7001:80");
-    let cases: [(&str, &[&str], &str); 10] = [
+    let free = world.dir.join("free").display().to_string();
+    let cases: [(&str, &[&str], &str); 11] = [
         ("no such command", &["frobnicate"], "frobnicate"),
         (
             "an unknown option",
@@ -446,6 +447,11 @@ fn bad_input(context: &Context, checks: &mut Checks) {
         (
             "which port is taken",
             &["run", "-p", &publish, "--", "true"],
+            "203.0.113.1:7001",
+        ),
+        (
+            "nothing is ready without its port",
+            &["up", "--vfkit", &free, "-p", &publish],
             "203.0.113.1:7001",
         ),
         (

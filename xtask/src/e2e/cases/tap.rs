@@ -64,14 +64,7 @@ fn boot(image: &Image, world: &World, name: &str, mac: &str) -> Result<Vm> {
     let netdev = format!("tap,id=n0,ifname={DEVICE},script=no,downscript=no,queues=2,vhost=off");
     let device = format!("virtio-net-pci,netdev=n0,mac={mac},mq=on,vectors=6,romfile=");
     let nic = ["-smp", "2", "-netdev", &netdev, "-device", &device];
-    let boot = |name: &str| Vm::boot_with(image, &world.dir, name, with_tun(world), &nic);
-    boot(name).or_else(|why| {
-        // Seen once in some ten runs, and not explained: QEMU may not open the device that has just
-        // been made for its user. One that is gone, or not its user's, fails again.
-        let there = inside(world, &world.host, &format!("ip -d link show {DEVICE}"));
-        println!("  again: {why}\n  {there:?}");
-        boot(&format!("{name}-again"))
-    })
+    Vm::boot_with(image, &world.dir, name, with_tun(world), &nic)
 }
 
 /// The word behind `name` in what `up` says of the device.
