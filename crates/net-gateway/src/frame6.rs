@@ -5,7 +5,8 @@ use core::net::Ipv6Addr;
 use net_wire::checksum::{pseudo_v6, sum};
 use net_wire::ethernet::{self, EtherType};
 use net_wire::ipv6::{self, Ipv6Repr};
-use net_wire::{MacAddr, icmpv6, ip_proto, udp};
+use net_wire::ndp::{self, Neighbour};
+use net_wire::{icmpv6, ip_proto, udp};
 
 use crate::frame::Ends;
 
@@ -15,20 +16,7 @@ const L4_AT: usize = IP_AT + ipv6::HEADER_LEN;
 /// Hop limit of what may be answered from afar.
 pub(crate) const FAR: u8 = 64;
 /// Hop limit of neighbour discovery, which no router passes on (RFC 4861, section 3.1).
-pub(crate) const NEAR: u8 = 255;
-
-/// The hardware address of a multicast group (RFC 2464, section 7).
-pub(crate) fn group_mac(group: Ipv6Addr) -> MacAddr {
-    let [.., a, b, c, d] = group.octets();
-    MacAddr([0x33, 0x33, a, b, c, d])
-}
-
-/// The group in which the owner of `ip` listens for solicitations (RFC 4291, section 2.7.1).
-pub(crate) fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
-    let [.., a, b, c] = ip.octets();
-    let [a, b] = [0xff00 | u16::from(a), u16::from_be_bytes([b, c])];
-    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, a, b)
-}
+pub(crate) const NEAR: u8 = ndp::HOP_LIMIT;
 
 /// An Ethernet and an IPv6 header in front of `l4_len` zero bytes, at most 65,535.
 fn ip_frame(ends: Ends<Ipv6Addr>, next_header: u8, hop_limit: u8, l4_len: usize) -> Vec<u8> {
@@ -78,6 +66,15 @@ pub(crate) fn icmp(ends: Ends<Ipv6Addr>, hop_limit: u8, message: &[u8]) -> Optio
     Some(frame)
 }
 
+/// A solicitation or advertisement of a neighbour.
+pub(crate) fn neighbour(ends: Ends<Ipv6Addr>, message: &Neighbour) -> Vec<u8> {
+    let len = message.len();
+    let mut frame = ip_frame(ends, ip_proto::ICMPV6, NEAR, len);
+    let pseudo = pseudo_v6(ends.src_ip, ends.dst_ip, ip_proto::ICMPV6, len);
+    message.emit(&mut frame[L4_AT..], pseudo);
+    frame
+}
+
 /// A message of type, code and the four bytes behind the checksum, with `data`.
 pub(crate) fn message(kind: u8, code: u8, rest: u32, data: &[u8]) -> Vec<u8> {
     let mut message = vec![kind, code, 0, 0];
@@ -116,6 +113,7 @@ pub(crate) fn fragment(frame: Vec<u8>, mtu: usize, id: u32) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use net_wire::MacAddr;
     use net_wire::ipv6::Ipv6Packet;
 
     const ENDS: Ends<Ipv6Addr> = Ends {
@@ -152,13 +150,5 @@ mod tests {
         assert!(icmp(ENDS, FAR, &vec![0; 65_535]).is_some());
         assert!(icmp(ENDS, FAR, &vec![0; 65_536]).is_none());
         assert!(icmp(ENDS, FAR, &[0; 7]).is_none());
-    }
-
-    #[test]
-    fn groups_of_an_address() {
-        let ip: Ipv6Addr = "fe80::2ab:aff:fe00:201".parse().unwrap();
-        let group = solicited_node(ip);
-        assert_eq!(group, "ff02::1:ff00:201".parse::<Ipv6Addr>().unwrap());
-        assert_eq!(group_mac(group), MacAddr([0x33, 0x33, 0xff, 0, 2, 1]));
     }
 }

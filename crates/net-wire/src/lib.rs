@@ -12,7 +12,8 @@
 //! | [`ipv6`] | IPv6 header and its extension chain | RFC 8200 |
 //! | [`tcp`] | TCP header and options | RFC 9293, 7323, 2018 |
 //! | [`udp`] | UDP header | RFC 768 |
-//! | [`icmpv4`], [`icmpv6`] | ICMP and neighbour discovery | RFC 792, 4443, 4861 |
+//! | [`icmpv4`], [`icmpv6`] | ICMP | RFC 792, 4443 |
+//! | [`ndp`] | who has which hardware address, over IPv6 | RFC 4861 |
 //! | [`checksum`] | computing and updating the Internet checksum | RFC 1071, 1624 |
 //!
 //! A view is made by `parse`, which checks every length the accessors rely on; after that no
@@ -38,6 +39,7 @@ pub mod icmpv4;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
+pub mod ndp;
 pub mod tcp;
 pub mod udp;
 

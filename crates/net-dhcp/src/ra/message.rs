@@ -3,10 +3,9 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use super::{ADVERTISEMENT, Preference, RaConfig, SOURCE_LINK_ADDRESS};
+use super::{ADVERTISEMENT, MTU, Preference, RaConfig, SOURCE_LINK_ADDRESS};
 
 const PREFIX: u8 = 3;
-const MTU: u8 = 5;
 const RDNSS: u8 = 25;
 const DNSSL: u8 = 31;
 

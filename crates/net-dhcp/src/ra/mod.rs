@@ -7,6 +7,7 @@
 //! | [`message`] | the ICMPv6 message for a configuration, for whoever sends it |
 //! | [`Advertiser`] | when to send: on solicitation and from time to time, within the limits |
 //! | [`Solicitation`] | what a host that asks has said, validated |
+//! | [`HeardRouter`] | what a router has said, validated, for whoever is the host |
 //!
 //! Nothing here writes an IPv6 header. [`message`] is everything from the ICMPv6 type on with a
 //! checksum of zero: a raw ICMPv6 socket sends it as it is, because the kernel fills the checksum in;
@@ -37,11 +38,13 @@
 
 mod advertiser;
 mod config;
+mod heard;
 mod message;
 mod solicitation;
 
 pub use advertiser::{Advertisement, Advertiser, Destination, RaStats};
 pub use config::{Preference, Prefix, RaConfig, RaConfigError};
+pub use heard::{HeardRouter, HeardRouterError};
 pub use message::{State, message};
 pub use solicitation::{Solicitation, SolicitationError};
 
@@ -60,3 +63,5 @@ const SOLICITATION: u8 = 133;
 const ADVERTISEMENT: u8 = 134;
 /// Option: link-layer address of the sender.
 const SOURCE_LINK_ADDRESS: u8 = 1;
+/// Option: largest packet of the link.
+const MTU: u8 = 5;

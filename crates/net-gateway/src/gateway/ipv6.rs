@@ -6,7 +6,7 @@ use core::time::Duration;
 use ipnetwork::Ipv6Network;
 use net_datapath::{FragmentState, ZeroCopyPacket};
 use net_dhcp::ra::{self, Advertiser, Destination};
-use net_wire::{MacAddr, icmpv6, ip_proto};
+use net_wire::{MacAddr, icmpv6, ip_proto, ndp};
 
 use super::{DNS_PORT, Gateway, bytes, is_fragment, reason};
 use crate::config::{Config, ConfigError, Ipv6Config, Router6};
@@ -91,8 +91,8 @@ impl Six {
         [
             ra::ALL_NODES,
             ra::ALL_ROUTERS,
-            frame6::solicited_node(self.ip),
-            frame6::solicited_node(self.link_local),
+            ndp::solicited_node(self.ip),
+            ndp::solicited_node(self.link_local),
         ]
         .contains(&ip)
     }
@@ -206,11 +206,7 @@ impl Gateway {
     fn send_advertisement(&mut self, sent: ra::Advertisement, out: &mut Vec<Output>) {
         let Some(six) = &self.six else { return };
         let (to, mac, ip) = match sent.to {
-            Destination::AllNodes => (
-                Target::Flood,
-                frame6::group_mac(ra::ALL_NODES),
-                ra::ALL_NODES,
-            ),
+            Destination::AllNodes => (Target::Flood, ndp::group_mac(ra::ALL_NODES), ra::ALL_NODES),
             Destination::Host { client, address } => {
                 // It was learnt when it asked; a guest that has gone since needs no answer.
                 let Some(neighbour) = six.neighbours.get(address) else {
@@ -242,12 +238,10 @@ impl Gateway {
             return;
         }
         let link_local = six.link_local;
-        if let Some(frame) = self.solicitation(link_local, ip) {
-            out.push(Output::Frame {
-                to: Target::Flood,
-                frame,
-            });
-        }
+        out.push(Output::Frame {
+            to: Target::Flood,
+            frame: self.solicitation(link_local, ip),
+        });
     }
 
     pub(super) fn ipv6(
