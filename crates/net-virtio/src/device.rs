@@ -284,7 +284,7 @@ impl VirtioNet {
     /// Back to the beginning: queues stopped, nothing acknowledged, filters gone.
     pub fn reset(&mut self) {
         for queue in &mut self.queues {
-            queue.stop();
+            queue.reset();
         }
         self.acknowledged = 0;
         self.control = Control::default();

@@ -102,6 +102,12 @@ impl Queue {
         self.running.take().map(|running| running.ring.state())
     }
 
+    /// Stops, and forgets how it was broken.
+    pub(crate) fn reset(&mut self) {
+        self.running = None;
+        self.fault = None;
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.running.is_some()
     }

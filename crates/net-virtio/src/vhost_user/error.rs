@@ -21,6 +21,8 @@ pub(super) enum ProtocolError {
     NoKick(u8),
     #[error("features {0:#x} were not offered")]
     ProtocolFeatures(u64),
+    #[error("{0:#x} is no device status")]
+    Status(u64),
     #[error("the configuration space is read-only")]
     ReadOnlyConfig,
     #[error("{0} is not served")]

@@ -10,9 +10,9 @@
 //! port's own, which may wait for a front-end as long as it likes: it holds the device only while a
 //! message is carried out, and the worker does not wait for it even then.
 //!
-//! Served are the protocol features `MQ`, `REPLY_ACK`, `CONFIG`, `CONFIGURE_MEM_SLOTS` (64 slots) and
-//! `RESET_DEVICE`. **Not served** are `INFLIGHT_SHMFD` (a chain is taken and given back under one
-//! lock, so only a back end killed in between loses any), `LOG_SHMFD` (live migration), `STATUS`,
+//! Served are the protocol features `MQ`, `REPLY_ACK`, `CONFIG`, `CONFIGURE_MEM_SLOTS` (64 slots),
+//! `RESET_DEVICE` and `STATUS`. **Not served** are `INFLIGHT_SHMFD` (a chain is taken and given back
+//! under one lock, so only a back end killed in between loses any), `LOG_SHMFD` (live migration),
 //! rings that are polled instead of kicked, and an IOMMU.
 //!
 //! # Hostile front-ends
@@ -25,6 +25,7 @@
 
 mod error;
 mod memory;
+mod messages;
 mod port;
 mod rings;
 mod server;

@@ -15,6 +15,13 @@ use crate::ring::{QueueSetup, QueueState};
 /// Feature bit of the protocol itself: there are protocol features, and rings start disabled.
 pub(super) const PROTOCOL_FEATURES: u64 = 1 << 30;
 
+/// The device status (VIRTIO 1.3, 2.1): the driver is set up; it has taken features that are served;
+/// the device waits for a reset; the driver has given up.
+const DRIVER_OK: u8 = 4;
+const FEATURES_OK: u8 = 8;
+const NEEDS_RESET: u8 = 64;
+const FAILED: u8 = 128;
+
 /// Who is told of what: the call and the error descriptor of a ring, either of which may be
 /// replaced while the ring runs.
 #[derive(Debug, Default)]
@@ -75,6 +82,10 @@ pub(super) struct Rings {
     kicks: Arc<Kicks>,
     /// [`PROTOCOL_FEATURES`] is agreed on: rings wait to be enabled.
     gated: bool,
+    /// What the driver has said of itself; 0 where the front-end does not tell.
+    status: u8,
+    /// Features have been taken since the last reset.
+    chosen: bool,
     call_failures: Arc<AtomicU64>,
 }
 
@@ -86,6 +97,8 @@ impl Rings {
             memory: MemoryTable::default(),
             kicks,
             gated: false,
+            status: 0,
+            chosen: false,
             call_failures,
         };
         rings.forget_rings();
@@ -107,6 +120,7 @@ impl Rings {
         if driver != self.device.acknowledged() {
             self.device.set_features(driver)?;
         }
+        self.chosen = true;
         self.gated = chosen & PROTOCOL_FEATURES != 0;
         if !self.gated {
             for index in 0..self.rings.len() {
@@ -226,8 +240,54 @@ impl Rings {
 
     /// Every ring off and forgotten, nothing acknowledged; the memory stays.
     pub(super) fn reset(&mut self) {
-        self.device.reset();
+        self.reset_driver();
         self.forget_rings();
+    }
+
+    fn reset_driver(&mut self) {
+        self.device.reset();
+        self.status = 0;
+        self.chosen = false;
+    }
+
+    /// The device status: what the driver has said, and whether it has broken a ring since.
+    pub(super) fn status(&self) -> u8 {
+        let broken = (0..self.rings.len()).any(|index| self.device.fault(index).is_some());
+        match broken && self.status & DRIVER_OK != 0 {
+            true => self.status | NEEDS_RESET,
+            false => self.status,
+        }
+    }
+
+    /// Takes the device status. 0 is a reset; where a front-end tells, no ring runs before the driver
+    /// is ready.
+    pub(super) fn set_status(&mut self, status: u8) -> Result<(), ProtocolError> {
+        if status == 0 {
+            // Whoever is interrupted stays the same: QEMU says so once a connection.
+            let calls: Vec<_> = self.rings.iter().map(|it| Arc::clone(&it.calls)).collect();
+            self.reset();
+            for (ring, calls) in self.rings.iter_mut().zip(calls) {
+                ring.calls = calls;
+            }
+            return Ok(());
+        }
+        let refused = if self.chosen { 0 } else { FEATURES_OK };
+        self.status = status & !(NEEDS_RESET | refused);
+        for index in 0..self.rings.len() {
+            match self.is_ready() {
+                // A queue its driver has broken stays broken.
+                true if self.device.fault(index).is_some() => {}
+                true => self.start(index)?,
+                false => self.stop(index),
+            }
+        }
+        self.follow_pairs();
+        Ok(())
+    }
+
+    /// Whether rings may run, as far as the driver has said.
+    fn is_ready(&self) -> bool {
+        self.status == 0 || self.status & (DRIVER_OK | FAILED) == DRIVER_OK
     }
 
     /// The connection is gone, and everything that came over it. The memory is given back, for the
@@ -291,7 +351,7 @@ impl Rings {
         let (Some(at), Some(_), true) = (ring.at, &ring.kick, ring.enabled) else {
             return Ok(());
         };
-        if ring.size == 0 || self.device.is_running(index) {
+        if ring.size == 0 || self.device.is_running(index) || !self.is_ready() {
             return Ok(());
         }
         let guest = |user| {

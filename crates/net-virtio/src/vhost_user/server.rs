@@ -1,6 +1,6 @@
 //! The thread that speaks the protocol: one front-end after the other.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use vhost::vhost_user::{BackendReqHandler, Error};
 
+use super::messages::Message;
 use super::rings::Rings;
 use super::session::Session;
 use super::shared::Shared;
@@ -202,18 +203,15 @@ fn converse(shared: &Arc<Shared>, stop: &Stop, stream: UnixStream) -> bool {
         return false;
     }
     shared.connections.fetch_add(1, Ordering::Relaxed);
-    let session = Arc::new(Session(Arc::clone(shared)));
-    let mut messages = BackendReqHandler::from_stream(stream, session);
+    let session = Arc::new(Session::new(Arc::clone(shared)));
+    let mut messages = BackendReqHandler::from_stream(stream, Arc::clone(&session));
     let end = loop {
-        let early = EarlyEnable::peek(&socket);
-        match (messages.handle_request(), early) {
-            (Ok(()), _) => {}
-            (Err(Error::InactiveFeature(_)), Some(early)) => {
-                if let Err(err) = early.carry_out(shared, &socket) {
-                    break err;
-                }
-            }
-            (Err(err), _) => break err,
+        let done = match Message::peek(&socket) {
+            Some(message) => message.carry_out(&session, &socket),
+            None => messages.handle_request(),
+        };
+        if let Err(err) = done {
+            break err;
         }
     };
     match end {
@@ -233,47 +231,4 @@ fn converse(shared: &Arc<Shared>, stop: &Stop, stream: UnixStream) -> bool {
     drop(memory);
     drop(messages);
     stop.serve(None)
-}
-
-/// `SET_VRING_ENABLE` in front of `SET_FEATURES`. The protocol has it the other way round, and `vhost`
-/// insists on it once it has read the message whole; QEMU enables rings first.
-struct EarlyEnable {
-    index: u32,
-    enable: bool,
-    wants_answer: bool,
-}
-
-impl EarlyEnable {
-    const REQUEST: u32 = 18;
-    const NEED_REPLY: u32 = 8;
-    /// Version 1, an answer.
-    const REPLY: u32 = 1 | 4;
-
-    /// Looks at the next message without taking it, once there is something of it.
-    fn peek(socket: &UnixStream) -> Option<Self> {
-        let mut bytes = [0; 20];
-        let flags = rustix::net::RecvFlags::PEEK;
-        let (len, _) = rustix::net::recv(socket, &mut bytes[..], flags).ok()?;
-        let (fields, _) = bytes.as_chunks::<4>();
-        let fields: &[[u8; 4]; 5] = fields.first_chunk()?;
-        let [request, flags, size, index, enable] = fields.map(u32::from_ne_bytes);
-        let is_one = len == bytes.len() && request == Self::REQUEST && size == 8 && enable <= 1;
-        is_one.then_some(Self {
-            index,
-            enable: enable == 1,
-            wants_answer: flags & Self::NEED_REPLY != 0,
-        })
-    }
-
-    fn carry_out(&self, shared: &Shared, mut socket: &UnixStream) -> Result<(), Error> {
-        shared.for_protocol(|rings| rings.enable(self.index, self.enable))?;
-        if self.wants_answer {
-            let mut answer = [Self::REQUEST, Self::REPLY, 8]
-                .map(u32::to_ne_bytes)
-                .concat();
-            answer.extend(0u64.to_ne_bytes());
-            socket.write_all(&answer).map_err(Error::SocketBroken)?;
-        }
-        Ok(())
-    }
 }

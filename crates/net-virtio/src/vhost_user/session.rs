@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
@@ -10,7 +11,7 @@ use vhost::vhost_user::message::{
     VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
 };
 use vhost::vhost_user::{
-    GpuBackend, Result, VhostUserBackendReqHandler, VhostUserProtocolFeatures,
+    Error, GpuBackend, Result, VhostUserBackendReqHandler, VhostUserProtocolFeatures,
 };
 
 use super::error::ProtocolError;
@@ -23,12 +24,54 @@ use super::sys;
 const CONFIG_SPACE: usize = 4096;
 
 /// One connection's messages, carried out on the device.
-pub(super) struct Session(pub(super) Arc<Shared>);
+pub(super) struct Session {
+    shared: Arc<Shared>,
+    /// The protocol features the front-end has taken.
+    protocol: AtomicU64,
+}
 
 impl Session {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            protocol: AtomicU64::new(0),
+        }
+    }
+
     /// Carries something out with the rings, then lets the worker look.
     fn with<T>(&self, what: impl FnOnce(&mut Rings) -> T) -> T {
-        self.0.for_protocol(what)
+        self.shared.for_protocol(what)
+    }
+
+    fn has(&self, feature: VhostUserProtocolFeatures) -> bool {
+        self.protocol.load(Ordering::Relaxed) & feature.bits() != 0
+    }
+
+    fn needs(&self, feature: VhostUserProtocolFeatures) -> Result<()> {
+        match self.has(feature) {
+            true => Ok(()),
+            false => Err(Error::InactiveOperation(feature)),
+        }
+    }
+
+    /// Whether messages are acknowledged when that is asked for.
+    pub(super) fn acknowledges(&self) -> bool {
+        self.has(VhostUserProtocolFeatures::REPLY_ACK)
+    }
+
+    pub(super) fn enable(&self, index: u32, enable: bool) -> Result<()> {
+        Ok(self.with(|rings| rings.enable(index, enable))?)
+    }
+
+    pub(super) fn status(&self) -> Result<u64> {
+        self.needs(VhostUserProtocolFeatures::STATUS)?;
+        Ok(self.with(|rings| rings.status()).into())
+    }
+
+    pub(super) fn set_status(&self, status: u64) -> Result<()> {
+        self.needs(VhostUserProtocolFeatures::STATUS)?;
+        let status = u8::try_from(status).map_err(|_| ProtocolError::Status(status))?;
+        Ok(self.with(|rings| rings.set_status(status))?)
     }
 }
 
@@ -144,6 +187,7 @@ impl VhostUserBackendReqHandler for Session {
         if extra != 0 {
             return Err(ProtocolError::ProtocolFeatures(extra).into());
         }
+        self.protocol.store(features, Ordering::Relaxed);
         Ok(())
     }
 
@@ -154,7 +198,7 @@ impl VhostUserBackendReqHandler for Session {
     }
 
     fn set_vring_enable(&self, index: u32, enable: bool) -> Result<()> {
-        Ok(self.with(|rings| rings.enable(index, enable))?)
+        self.enable(index, enable)
     }
 
     fn get_config(&self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
@@ -231,10 +275,10 @@ impl VhostUserBackendReqHandler for Session {
     }
 }
 
-/// The protocol features served. Not among them: STATUS, whose messages the crate `vhost` does not
-/// know; `INFLIGHT_SHMFD` and `LOG_SHMFD`.
+/// The protocol features served.
 const OFFERED: VhostUserProtocolFeatures = VhostUserProtocolFeatures::REPLY_ACK
     .union(VhostUserProtocolFeatures::MQ)
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
-    .union(VhostUserProtocolFeatures::RESET_DEVICE);
+    .union(VhostUserProtocolFeatures::RESET_DEVICE)
+    .union(VhostUserProtocolFeatures::STATUS);

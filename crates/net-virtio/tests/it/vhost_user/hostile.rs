@@ -46,7 +46,6 @@ fn malformed_messages() {
         (31, 1, vec![0; 24], vec![]),
         (32, 1, vec![0; 24], vec![fd]),
         (33, 1, vec![], vec![fd]),
-        (39, 1, words(&[15]), vec![]),
         (GET_FEATURES, 2, vec![], vec![]),
         (GET_FEATURES, 1 | 4, vec![], vec![]),
         (GET_FEATURES, 1 | 16, vec![], vec![]),
@@ -87,6 +86,19 @@ fn malformed_messages() {
         // Descriptors where none belong.
         (SET_OWNER, 1, vec![], vec![fd]),
         (SET_VRING_NUM, 1, pair(0, 64), vec![fd]),
+        (SET_VRING_ENABLE, 1, pair(0, 1), vec![fd]),
+        (SET_STATUS, 1, words(&[1]), vec![fd]),
+        (SET_STATUS, 1, words(&[1]), vec![fd; 3]),
+        (GET_STATUS, 1, vec![], vec![fd]),
+        // A device status of the wrong length, version, or value.
+        (SET_STATUS, 1, words(&[256]), vec![]),
+        (SET_STATUS, 1, words(&[1 << 32]), vec![]),
+        (SET_STATUS, 1, vec![1; 4], vec![]),
+        (SET_STATUS, 1, words(&[1, 0]), vec![]),
+        (SET_STATUS, 2, words(&[1]), vec![]),
+        (SET_STATUS, 1 | 4, words(&[1]), vec![]),
+        (GET_STATUS, 1, words(&[1]), vec![]),
+        (SET_VRING_ENABLE, 1, vec![0; 9], vec![]),
     ];
     for request in [SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR] {
         cases.push((request, 1, ring(3), vec![fd]));

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod memory;
+mod status;
 mod traffic;
 
 use std::fs::File;
@@ -43,6 +44,8 @@ pub(crate) const RESET_DEVICE: u32 = 34;
 pub(crate) const GET_MAX_MEM_SLOTS: u32 = 36;
 pub(crate) const ADD_MEM_REG: u32 = 37;
 pub(crate) const REM_MEM_REG: u32 = 38;
+pub(crate) const SET_STATUS: u32 = 39;
+pub(crate) const GET_STATUS: u32 = 40;
 
 /// `VHOST_USER_F_PROTOCOL_FEATURES`, which opens the protocol's own.
 pub(crate) const PROTOCOL: u64 = 1 << 30;
@@ -158,14 +161,21 @@ impl Front {
 
     /// Describes a ring up to its kick and call, and enables it.
     pub(crate) fn start(&self, index: u32, setup: &QueueSetup, base: u32) -> Bell {
+        let bell = self.start_silently(index, setup, base);
+        let body = words(&[index.into()]);
+        self.tell(SET_VRING_CALL, &body, &[bell.call.as_raw_fd()]);
+        self.tell(SET_VRING_ERR, &body, &[bell.error.as_raw_fd()]);
+        bell
+    }
+
+    /// The same without call and error.
+    pub(crate) fn start_silently(&self, index: u32, setup: &QueueSetup, base: u32) -> Bell {
         let bell = Bell::new();
         self.tell(SET_VRING_NUM, &pair(index, setup.size.into()), &[]);
         self.tell(SET_VRING_BASE, &pair(index, base), &[]);
         self.tell(SET_VRING_ADDR, &addresses(index, setup), &[]);
         let body = words(&[index.into()]);
         self.tell(SET_VRING_KICK, &body, &[bell.kick.as_raw_fd()]);
-        self.tell(SET_VRING_CALL, &body, &[bell.call.as_raw_fd()]);
-        self.tell(SET_VRING_ERR, &body, &[bell.error.as_raw_fd()]);
         self.tell(SET_VRING_ENABLE, &pair(index, 1), &[]);
         bell
     }
