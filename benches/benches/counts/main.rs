@@ -8,7 +8,15 @@
 //! A crate gets a module here and a line in [`GROUPS`].
 
 mod datapath;
+// Guests and the way between them are those of `bench switch`, of which not all is needed here.
+#[allow(dead_code)]
+#[path = "../switch/guest.rs"]
+mod guest;
 mod nat;
+#[allow(dead_code)]
+#[path = "../switch/path.rs"]
+mod path;
+mod switch;
 mod wire;
 
 use std::process::ExitCode;
@@ -16,7 +24,12 @@ use std::process::ExitCode;
 /// A name, unique and without spaces, and what to do that many times.
 type Operation = (&'static str, fn(u64));
 
-const GROUPS: &[&[Operation]] = &[wire::OPERATIONS, datapath::OPERATIONS, nat::OPERATIONS];
+const GROUPS: &[&[Operation]] = &[
+    wire::OPERATIONS,
+    datapath::OPERATIONS,
+    nat::OPERATIONS,
+    switch::OPERATIONS,
+];
 
 fn main() -> ExitCode {
     // Cargo passes `--bench` to every benchmark.
