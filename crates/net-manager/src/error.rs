@@ -62,7 +62,7 @@ pub enum ManagerError {
         /// The address asked for.
         bind: std::net::SocketAddr,
         /// The address there is.
-        outside: std::net::Ipv4Addr,
+        outside: std::net::IpAddr,
     },
     /// A port of IPv6 of a network that has none.
     #[error("{bind} cannot be published: the network has no IPv6: {why}")]

@@ -48,8 +48,13 @@ impl NetworkConfig {
 
     /// Why guests have IPv6 among themselves and nowhere else, where that is not the mode's purpose.
     pub(crate) fn ipv6_stays(&self) -> Option<&'static str> {
-        (self.mode == NetworkMode::Nat && self.engine == Engine::Fast)
-            .then_some("among guests alone: the fast engine translates IPv4")
+        let leaves = self.uplink.as_ref().is_some_and(|it| it.outside6.is_some());
+        (self.is_fast() && !leaves)
+            .then_some("among guests alone: the uplink has no IPv6 address (--outside6)")
+    }
+
+    fn is_fast(&self) -> bool {
+        self.mode == NetworkMode::Nat && self.engine == Engine::Fast
     }
 
     /// The address that a guest with this hardware address forms in [`Self::prefix6`], unless it
@@ -91,6 +96,11 @@ fn machine_id() -> &'static str {
 pub(crate) enum Router6 {
     /// As the user asked, whatever the host's routes are.
     Always,
+    /// While the uplink knows a router; the host's routes are nothing to it.
+    AsUplink {
+        /// What was found last.
+        routed: Option<bool>,
+    },
     /// While the host has a default route.
     AsHost {
         /// What was found last.
@@ -106,6 +116,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 impl Router6 {
     pub(crate) fn of(config: &NetworkConfig) -> Self {
         match config.subnet6 {
+            _ if config.is_fast() => Self::AsUplink { routed: None },
             Some(_) => Self::Always,
             None => Self::AsHost {
                 routed: None,
@@ -114,35 +125,39 @@ impl Router6 {
         }
     }
 
-    /// What guests are to be told from now on, where that is news. `relays` says whether packets
-    /// have a way out at all.
-    pub(crate) fn look(&mut self, relays: bool, now: Duration) -> Option<bool> {
-        self.look_with(relays, now, host_has_route)
+    /// What guests are to be told from now on, where that is news. `leaves` says whether packets
+    /// have a way out of this program at all.
+    pub(crate) fn look(&mut self, leaves: bool, now: Duration) -> Option<bool> {
+        self.look_with(leaves, now, host_has_route)
     }
 
     /// When [`Self::look`] looks again.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) fn next_look(&self) -> Option<Duration> {
         match self {
-            Self::Always => None,
+            Self::Always | Self::AsUplink { .. } => None,
             Self::AsHost { again, .. } => Some(*again),
         }
     }
 
     fn look_with(
         &mut self,
-        relays: bool,
+        leaves: bool,
         now: Duration,
         has_route: impl FnOnce() -> bool,
     ) -> Option<bool> {
-        let Self::AsHost { routed, again } = self else {
-            return (!relays).then_some(false);
+        let (routed, again) = match self {
+            Self::Always => return (!leaves).then_some(false),
+            Self::AsUplink { routed } => {
+                return (routed.replace(leaves) != Some(leaves)).then_some(leaves);
+            }
+            Self::AsHost { routed, again } => (routed, again),
         };
         if now < *again {
             return None;
         }
         *again = now + LOOK_EVERY;
-        let found = relays && has_route();
+        let found = leaves && has_route();
         (routed.replace(found) != Some(found)).then_some(found)
     }
 }
@@ -204,6 +219,12 @@ mod tests {
         net.subnet6 = Some("fd77::/64".parse().unwrap());
         let mut router = Router6::of(&net);
         assert_eq!(router.look_with(true, at(0), || unreachable!()), None);
+        // An uplink of our own is what it is, whatever was asked for and the host has.
+        net.engine = Engine::Fast;
+        let mut router = Router6::of(&net);
+        let looks = [false, false, true, true, false]
+            .map(|leaves| router.look_with(leaves, at(0), || unreachable!()));
+        assert_eq!(looks, [Some(false), None, Some(true), None, Some(false)]);
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! The way out of a network with the fast engine: an interface, and the address it has outside.
+//! The way out of a network with the fast engine: an interface, and the addresses it has outside.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use crate::error::ManagerError;
+use crate::ipv6::MIN_MTU;
 
 /// The interface that packets leave by. Linux only.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -94,6 +95,13 @@ pub struct UplinkConfig {
     pub outside: Ipv4Network,
     /// The router of the outside network; without one, guests reach that network alone.
     pub via: Option<Ipv4Addr>,
+    /// The IPv6 address that all guests share outside, with the length of its network's prefix: a
+    /// global or unique local one. Without it no IPv6 leaves. Nobody else may have it; it is tried
+    /// before it is used (RFC 4862, section 5.4).
+    pub outside6: Option<Ipv6Network>,
+    /// The IPv6 router of the outside network: a link-local address, or one of the network of
+    /// [`Self::outside6`]. Without it the routers that advertise themselves are taken (RFC 4861).
+    pub via6: Option<Ipv6Addr>,
     /// The hardware address outside; derived from [`Self::outside`] when absent.
     pub mac: Option<[u8; 6]>,
     /// [`Self::device`], where it is open already. Should it go, it is opened anew, if this process
@@ -108,6 +116,8 @@ impl UplinkConfig {
             device,
             outside,
             via,
+            outside6: None,
+            via6: None,
             mac: None,
             opened: None,
         }
@@ -121,8 +131,11 @@ impl UplinkConfig {
     }
 
     /// Checks what can be wrong with the addresses, of themselves and towards the guests' network.
-    pub(crate) fn validate(&self, inside: Ipv4Network) -> Result<(), ManagerError> {
-        let wrong = |what: String| Err(ManagerError::UplinkAddresses(what));
+    pub(crate) fn validate(
+        &self,
+        inside: Ipv4Network,
+        inside6: Option<Ipv6Network>,
+    ) -> Result<(), ManagerError> {
         let outside = self.outside;
         let is_host = |ip: Ipv4Addr| {
             let [first, ..] = ip.octets();
@@ -149,8 +162,60 @@ impl UplinkConfig {
         {
             return wrong("the hardware address is a group's".to_owned());
         }
+        self.validate6(inside6)
+    }
+
+    fn validate6(&self, inside: Option<Ipv6Network>) -> Result<(), ManagerError> {
+        let Some(outside) = self.outside6 else {
+            return match self.via6 {
+                Some(via) => wrong(format!("the router {via} needs an IPv6 address outside")),
+                None => Ok(()),
+            };
+        };
+        let is_host = |ip: Ipv6Addr| {
+            let unicast = !ip.is_unspecified()
+                && !ip.is_loopback()
+                && !ip.is_multicast()
+                && ip.to_ipv4_mapped().is_none();
+            // The first address of a network is all of its routers' (RFC 4291, section 2.6.1), but
+            // for networks of two hosts (RFC 6164).
+            unicast && (outside.prefix() >= 127 || ip != outside.network())
+        };
+        if !is_host(outside.ip()) || outside.ip().is_unicast_link_local() {
+            return wrong(format!("{} is not a host's beyond its link", outside.ip()));
+        }
+        let Some(inside) = inside else {
+            return wrong(format!("{outside} is for guests, and they have no IPv6"));
+        };
+        if outside.contains(inside.network()) || inside.contains(outside.network()) {
+            return wrong(format!("{outside} overlaps the guests' network {inside}"));
+        }
+        let own = net_gateway::link_local(net_wire::MacAddr(self.hardware_address()));
+        if let Some(via) = self.via6
+            && (!is_host(via)
+                || [outside.ip(), own].contains(&via)
+                || !(outside.contains(via) || via.is_unicast_link_local()))
+        {
+            return wrong(format!(
+                "the router {via} is no other host of {outside}, nor link-local"
+            ));
+        }
         Ok(())
     }
+
+    /// Checks the interface's largest packet, in bytes.
+    pub(crate) fn validate_mtu(&self, mtu: u16) -> Result<(), ManagerError> {
+        if self.outside6.is_some() && mtu < MIN_MTU {
+            return wrong(format!(
+                "the uplink's MTU of {mtu} is below {MIN_MTU}, the least of IPv6"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn wrong<T>(what: String) -> Result<T, ManagerError> {
+    Err(ManagerError::UplinkAddresses(what))
 }
 
 #[cfg(test)]
@@ -184,7 +249,7 @@ mod tests {
             let device = UplinkDevice::Tap("x".to_owned());
             let via = via.map(|via| via.parse().unwrap());
             UplinkConfig::new(device, outside.parse().unwrap(), via)
-                .validate("10.0.2.0/24".parse().unwrap())
+                .validate("10.0.2.0/24".parse().unwrap(), None)
         };
         for (outside, via, ok) in [
             ("198.51.100.2/24", Some("198.51.100.1"), true),
@@ -205,5 +270,53 @@ mod tests {
         ] {
             assert_eq!(check(outside, via).is_ok(), ok, "{outside} {via:?}");
         }
+    }
+
+    #[test]
+    fn ipv6_addresses_that_cannot_work_are_refused() {
+        let check = |outside: Option<&str>, via: Option<&str>, inside: Option<&str>| {
+            let device = UplinkDevice::Tap("x".to_owned());
+            let mut config = UplinkConfig::new(device, "198.51.100.2/24".parse().unwrap(), None);
+            config.outside6 = outside.map(|outside| outside.parse().unwrap());
+            config.via6 = via.map(|via| via.parse().unwrap());
+            let inside = inside.map(|inside| inside.parse().unwrap());
+            config.validate("10.0.2.0/24".parse().unwrap(), inside)
+        };
+        let guests = Some("fd00:1::/64");
+        for (outside, via, ok) in [
+            ("2001:db8::9/64", None, true),
+            ("2001:db8::9/64", Some("fe80::1"), true),
+            ("2001:db8::9/64", Some("2001:db8::1"), true),
+            ("2001:db8::9/128", Some("fe80::1"), true),
+            ("2001:db8::/127", Some("2001:db8::1"), true),
+            ("fd00:2::9/64", None, true),
+            ("2001:db8::/64", None, false),
+            ("fe80::9/64", None, false),
+            ("ff02::9/64", None, false),
+            ("::1/64", None, false),
+            ("::ffff:192.0.2.1/128", None, false),
+            ("fd00:1::9/64", None, false),
+            ("fd00:1::9/48", None, false),
+            ("fd00:1::9/128", None, false),
+            ("2001:db8::9/64", Some("2001:db8::9"), false),
+            ("2001:db8::9/64", Some("2001:db8:1::1"), false),
+            ("2001:db8::9/64", Some("ff02::2"), false),
+            ("2001:db8::9/64", Some("fe80::ac:c6ff:fe33:6402"), false),
+        ] {
+            let checked = check(Some(outside), via, guests);
+            assert_eq!(checked.is_ok(), ok, "{outside} {via:?} {checked:?}");
+        }
+        assert!(check(None, Some("fe80::1"), guests).is_err());
+        assert!(check(None, None, None).is_ok());
+        assert!(check(Some("2001:db8::9/64"), None, None).is_err());
+        let mut config = UplinkConfig::new(
+            UplinkDevice::Tap("x".to_owned()),
+            "198.51.100.2/24".parse().unwrap(),
+            None,
+        );
+        assert!(config.validate_mtu(1279).is_ok());
+        config.outside6 = Some("2001:db8::9/64".parse().unwrap());
+        assert!(config.validate_mtu(1279).is_err());
+        assert!(config.validate_mtu(1280).is_ok());
     }
 }

@@ -259,7 +259,10 @@ impl Worker {
                 .ipv6
                 .as_ref()
                 .map(|six| six.prefix),
-            no_ipv6: self.no_ipv6.clone(),
+            no_ipv6: self.no_ipv6.clone().or_else(|| {
+                let trouble = self.core.uplink.trouble6();
+                trouble.map(|why| format!("among guests alone: {why}"))
+            }),
         }
     }
 }

@@ -278,8 +278,8 @@ impl Worker {
             }
             self.read_ports(now);
             self.follow_resolvers(now);
-            self.follow_routes(now);
             self.deadlines(now);
+            self.follow_routes(now);
             self.settle(now);
         }
     }
@@ -436,7 +436,8 @@ impl Worker {
         self.core.gateway.set_upstreams(servers);
     }
 
-    /// Follows the host's routes: guests are told of a way out for IPv6 while there is one.
+    /// Follows the host's routes, or the uplink's: guests are told of a way out for IPv6 while there is
+    /// one.
     fn follow_routes(&mut self, now: Duration) {
         #[cfg(target_os = "linux")]
         if let Some(router) = &mut self.host_router {
@@ -445,9 +446,9 @@ impl Worker {
             }
             return;
         }
-        let relays = self.core.uplink.relays();
+        let leaves = self.core.uplink.routes6();
         if self.core.gateway.advertises()
-            && let Some(routed) = self.router6.look(relays, now)
+            && let Some(routed) = self.router6.look(leaves, now)
         {
             self.core.gateway.set_ipv6_router(routed, now);
         }

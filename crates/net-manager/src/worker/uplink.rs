@@ -121,9 +121,21 @@ impl Uplink {
         matches!(&self.way, Way::Packets(packets) if packets.device().port() == Some(port))
     }
 
-    /// Whether guests' IPv6 packets have a way out, as far as it is this program's.
-    pub(super) fn relays(&self) -> bool {
-        matches!(self.way, Way::Relay)
+    /// Whether guests' IPv6 packets have a way out at this moment, as far as it is this program's.
+    pub(super) fn routes6(&self) -> bool {
+        match &self.way {
+            Way::Relay => true,
+            Way::Packets(packets) => packets.routes6(),
+            Way::None => false,
+        }
+    }
+
+    /// Why they have none, where there should be one.
+    pub(super) fn trouble6(&self) -> Option<&'static str> {
+        match &self.way {
+            Way::Packets(packets) => packets.trouble6(),
+            Way::Relay | Way::None => None,
+        }
     }
 
     /// Whether a packet that the gateway does not keep is for [`PacketUplink::outbound`]; else it is

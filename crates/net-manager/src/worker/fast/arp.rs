@@ -1,11 +1,6 @@
-//! Who answers to an address of the outside network: ARP (RFC 826), without I/O.
-//!
-//! An entry begins with a question to everybody, asked again each second and given up after three.
-//! It is trusted for a minute; whoever uses it later has its owner asked, it alone, and the entry goes
-//! when three such questions stay without an answer. What nobody asked for is not taken in, so that
-//! only a guest's traffic makes entries, within its port's share of the open questions.
+//! ARP (RFC 826) of the uplink, without I/O: our address is answered for, announced and defended, and
+//! others are asked for as [`super::neighbours`] says.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -13,60 +8,20 @@ use net_wire::MacAddr;
 use net_wire::arp::{self, ArpPacket};
 
 use super::PortId;
+use super::neighbours::{Found, Neighbours, Word};
 
-/// How long an entry is used without a question.
-const TRUSTED: Duration = Duration::from_secs(60);
-/// Between two questions about the same address.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// Questions until an address is given up.
-const QUESTIONS: u8 = 3;
-/// Entries at a time; past that the one confirmed longest ago goes.
-const MAX_ENTRIES: usize = 1024;
-/// Addresses asked for at a time, of all ports together and of one.
-const MAX_ASKED: usize = 256;
-const MAX_ASKED_BY_PORT: usize = 32;
 /// Between two defences of our address (RFC 5227, section 2.4).
 const DEFENCE: Duration = Duration::from_secs(10);
-
-/// What is known of an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Its hardware address.
-    Mac(MacAddr),
-    /// It has been asked for.
-    Asked,
-    /// It has been asked for in vain just now, or too many others are.
-    Refused,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    /// `None` while nobody has answered yet.
-    mac: Option<MacAddr>,
-    /// When it was last confirmed, or first asked for.
-    confirmed: Duration,
-    /// Questions since then, and when the next one is due.
-    asked: u8,
-    next: Duration,
-    /// Whose packet it was asked for.
-    port: PortId,
-}
 
 /// The table, and our own address.
 #[derive(Debug)]
 pub(super) struct Resolver {
     mac: MacAddr,
     ip: Ipv4Addr,
-    entries: BTreeMap<Ipv4Addr, Entry>,
-    /// Entries without an answer.
-    open: usize,
-    /// Not after the earliest `next` of an entry with a question.
-    deadline: Option<Duration>,
+    neighbours: Neighbours<Ipv4Addr>,
     defended: Option<Duration>,
-    /// What is to be sent: packets, each to one hardware address.
-    questions: Vec<ArpPacket>,
-    /// Addresses that were given up.
-    lost: Vec<Ipv4Addr>,
+    /// What is to be sent beside questions: packets, each to its `target_mac`.
+    answers: Vec<ArpPacket>,
 }
 
 impl Resolver {
@@ -75,58 +30,20 @@ impl Resolver {
         Self {
             mac,
             ip,
-            entries: BTreeMap::new(),
-            open: 0,
-            deadline: None,
+            neighbours: Neighbours::new(),
             defended: None,
-            questions: Vec::new(),
-            lost: Vec::new(),
+            answers: Vec::new(),
         }
     }
 
     /// Who answers to `ip`, for a packet of the guest at `port`.
     pub(super) fn find(&mut self, ip: Ipv4Addr, port: PortId, now: Duration) -> Found {
-        if let Some(entry) = self.entries.get_mut(&ip) {
-            let Some(mac) = entry.mac else {
-                return Found::Asked;
-            };
-            if entry.asked == 0 && now.saturating_sub(entry.confirmed) >= TRUSTED {
-                entry.asked = 1;
-                entry.next = now + INTERVAL;
-                self.wake(now + INTERVAL);
-                self.ask(ip, mac);
-            }
-            return Found::Mac(mac);
-        }
-        let of_port = |entry: &&Entry| entry.mac.is_none() && entry.port == port;
-        if self.open >= MAX_ASKED
-            || self.entries.values().filter(of_port).count() >= MAX_ASKED_BY_PORT
-        {
-            return Found::Refused;
-        }
-        if self.entries.len() >= MAX_ENTRIES {
-            self.forget_oldest();
-        }
-        let next = now + INTERVAL;
-        self.entries.insert(
-            ip,
-            Entry {
-                mac: None,
-                confirmed: now,
-                asked: 1,
-                next,
-                port,
-            },
-        );
-        self.open += 1;
-        self.wake(next);
-        self.ask(ip, MacAddr::BROADCAST);
-        Found::Asked
+        self.neighbours.find(ip, port, now)
     }
 
     /// Who answers to `ip`, as far as is known.
     pub(super) fn known(&self, ip: Ipv4Addr) -> Option<MacAddr> {
-        self.entries.get(&ip)?.mac
+        self.neighbours.known(ip)
     }
 
     /// Takes an ARP packet; true where an address that was asked for is known now.
@@ -140,7 +57,7 @@ impl Resolver {
             return false;
         }
         if packet.operation == arp::REQUEST && packet.target_ip == self.ip {
-            self.questions.push(ArpPacket {
+            self.answers.push(ArpPacket {
                 operation: arp::REPLY,
                 sender_mac: self.mac,
                 sender_ip: self.ip,
@@ -148,79 +65,42 @@ impl Resolver {
                 target_ip: sender,
             });
         }
-        let Some(entry) = self.entries.get_mut(&sender) else {
-            return false;
-        };
-        let is_new = entry.mac.replace(packet.sender_mac).is_none();
-        self.open -= usize::from(is_new);
-        entry.confirmed = now;
-        entry.asked = 0;
-        is_new
+        // Whoever asks or answers speaks to us or to everybody, and is there.
+        self.neighbours
+            .learn(sender, packet.sender_mac, Word::Confirmed, now)
     }
 
     /// Says to everybody where our address is (RFC 5227, section 2.3).
     pub(super) fn announce(&mut self) {
-        self.questions.push(ArpPacket {
-            operation: arp::REQUEST,
-            sender_mac: self.mac,
-            sender_ip: self.ip,
-            target_mac: MacAddr::BROADCAST,
-            target_ip: self.ip,
-        });
+        self.answers.push(self.request(self.ip, None));
     }
 
     /// Forgets everybody: the link was cut, and may lead elsewhere now.
     pub(super) fn clear(&mut self) {
-        self.entries.clear();
-        self.open = 0;
-        self.deadline = None;
+        self.neighbours.clear();
     }
 
     /// When [`Self::on_deadline`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.deadline
+        self.neighbours.next_deadline()
     }
 
     /// Asks again, and gives up those who never answered.
     pub(super) fn on_deadline(&mut self, now: Duration) {
-        if self.deadline.is_none_or(|at| at > now) {
-            return;
-        }
-        self.deadline = None;
-        let (questions, lost) = (&mut self.questions, &mut self.lost);
-        let (own_mac, own_ip) = (self.mac, self.ip);
-        self.entries.retain(|ip, entry| {
-            if entry.asked == 0 || entry.next > now {
-                return true;
-            }
-            if entry.asked >= QUESTIONS {
-                self.open -= usize::from(entry.mac.is_none());
-                lost.push(*ip);
-                return false;
-            }
-            entry.asked += 1;
-            entry.next = now + INTERVAL;
-            questions.push(ArpPacket {
-                operation: arp::REQUEST,
-                sender_mac: own_mac,
-                sender_ip: own_ip,
-                target_mac: entry.mac.unwrap_or(MacAddr::BROADCAST),
-                target_ip: *ip,
-            });
-            true
-        });
-        let asked = self.entries.values().filter(|entry| entry.asked > 0);
-        self.deadline = asked.map(|entry| entry.next).min();
+        self.neighbours.on_deadline(now);
     }
 
     /// What is to be sent, each packet to its `target_mac`.
-    pub(super) fn next_question(&mut self) -> Option<ArpPacket> {
-        self.questions.pop()
+    pub(super) fn next_packet(&mut self) -> Option<ArpPacket> {
+        self.answers.pop().or_else(|| {
+            let question = self.neighbours.next_question()?;
+            Some(self.request(question.target, question.at))
+        })
     }
 
     /// The addresses that nobody answered to since the last call.
     pub(super) fn take_lost(&mut self) -> Vec<Ipv4Addr> {
-        std::mem::take(&mut self.lost)
+        self.neighbours.take_lost()
     }
 
     /// Somebody else claims our address.
@@ -237,26 +117,13 @@ impl Resolver {
         self.announce();
     }
 
-    fn ask(&mut self, ip: Ipv4Addr, target_mac: MacAddr) {
-        self.questions.push(ArpPacket {
+    fn request(&self, ip: Ipv4Addr, at: Option<MacAddr>) -> ArpPacket {
+        ArpPacket {
             operation: arp::REQUEST,
             sender_mac: self.mac,
             sender_ip: self.ip,
-            target_mac,
+            target_mac: at.unwrap_or(MacAddr::BROADCAST),
             target_ip: ip,
-        });
-    }
-
-    fn wake(&mut self, at: Duration) {
-        self.deadline = Some(self.deadline.map_or(at, |old| old.min(at)));
-    }
-
-    /// A cache loses nothing but a question when it forgets.
-    fn forget_oldest(&mut self) {
-        let known = self.entries.iter().filter(|(_, entry)| entry.mac.is_some());
-        let oldest = known.min_by_key(|(_, entry)| entry.confirmed);
-        if let Some(ip) = oldest.map(|(ip, _)| *ip) {
-            self.entries.remove(&ip);
         }
     }
 }
@@ -285,7 +152,7 @@ mod tests {
     }
 
     fn drain(resolver: &mut Resolver) -> Vec<ArpPacket> {
-        std::iter::from_fn(|| resolver.next_question()).collect()
+        std::iter::from_fn(|| resolver.next_packet()).collect()
     }
 
     #[test]
@@ -315,30 +182,6 @@ mod tests {
     }
 
     #[test]
-    fn who_never_answers_is_given_up_and_who_stops_answering_too() {
-        let mut resolver = Resolver::new(OWN, IP);
-        resolver.find(PEER, 1, seconds(0));
-        for second in 1..3 {
-            assert_eq!(resolver.next_deadline(), Some(seconds(second)));
-            resolver.on_deadline(seconds(second));
-        }
-        assert_eq!(drain(&mut resolver).len(), 3);
-        assert!(resolver.take_lost().is_empty());
-        resolver.on_deadline(seconds(3));
-        assert_eq!(resolver.take_lost(), [PEER]);
-        assert_eq!((resolver.open, resolver.next_deadline()), (0, None));
-
-        resolver.find(PEER, 1, seconds(10));
-        resolver.take(&from(PEER, PEER_MAC, arp::REPLY), seconds(10));
-        assert_eq!(resolver.find(PEER, 1, seconds(80)), Found::Mac(PEER_MAC));
-        for second in 81..84 {
-            resolver.on_deadline(seconds(second));
-        }
-        assert_eq!(resolver.take_lost(), [PEER]);
-        assert_eq!(resolver.find(PEER, 1, seconds(84)), Found::Asked);
-    }
-
-    #[test]
     fn our_address_is_answered_for_and_defended() {
         let mut resolver = Resolver::new(OWN, IP);
         resolver.take(&from(PEER, PEER_MAC, arp::REQUEST), seconds(0));
@@ -365,37 +208,5 @@ mod tests {
         // Our own announcement, heard again.
         resolver.take(&from(IP, OWN, arp::REPLY), seconds(30));
         assert!(drain(&mut resolver).is_empty());
-    }
-
-    #[test]
-    fn one_guest_cannot_ask_for_everybody() {
-        let mut resolver = Resolver::new(OWN, IP);
-        let ip = |n: u32| Ipv4Addr::from_bits(IP.to_bits() + 1 + n);
-        let found: Vec<Found> = (0..100)
-            .map(|n| resolver.find(ip(n), 1, seconds(0)))
-            .collect();
-        let asked = found.iter().filter(|found| **found == Found::Asked).count();
-        assert_eq!(asked, MAX_ASKED_BY_PORT);
-        assert_eq!(resolver.find(ip(1000), 2, seconds(0)), Found::Asked);
-        for port in 3..100 {
-            for n in 0..100 {
-                resolver.find(ip(port * 100 + n), port, seconds(0));
-            }
-        }
-        assert_eq!(resolver.open, MAX_ASKED);
-    }
-
-    #[test]
-    fn the_table_is_bounded() {
-        let mut resolver = Resolver::new(OWN, IP);
-        for n in 0..2 * MAX_ENTRIES as u32 {
-            let ip = Ipv4Addr::from_bits(IP.to_bits() + 1 + n);
-            let now = seconds(u64::from(n));
-            assert_eq!(resolver.find(ip, 1, now), Found::Asked, "{n}");
-            resolver.take(&from(ip, PEER_MAC, arp::REPLY), now);
-        }
-        assert_eq!(resolver.entries.len(), MAX_ENTRIES);
-        let first = Ipv4Addr::from_bits(IP.to_bits() + 1);
-        assert_eq!(resolver.find(first, 1, seconds(9999)), Found::Asked);
     }
 }

@@ -1,20 +1,20 @@
 //! From the translator's verdict to a port, and what the router says in its own name.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use net_datapath::packet::ZeroCopyPacket;
-use net_datapath::{FragmentState, L3, PacketBuf, VirtioNetHdr};
+use net_datapath::{PacketBuf, VirtioNetHdr};
 use net_gateway::Neighbour;
 use net_nat::fragment::fragments_v4;
-use net_nat::icmp::{ErrorKind, error_v4};
+use net_nat::icmp::{ErrorKind, error_v4, error_v6};
 use net_nat::{Direction, IpPacket, Side, Verdict};
-use net_wire::arp;
 use net_wire::ethernet::{self, EtherType};
-use net_wire::icmpv4::{self, IcmpMessage};
-use net_wire::ipv4::{self, Ipv4Packet, Ipv4Repr};
-use net_wire::{MacAddr, ip_proto};
+use net_wire::ipv4::Ipv4Packet;
+use net_wire::ipv6::Ipv6Packet;
+use net_wire::{MacAddr, arp};
 
-use super::arp::Found;
+use super::neighbours::Found;
+use super::station::{Outgoing, Station};
 use super::{BATCH, PacketUplink};
 use crate::worker::links::Links;
 use crate::worker::ports::PortId;
@@ -61,18 +61,13 @@ impl PacketUplink {
     ) -> Option<PortId> {
         match verdict {
             Verdict::Translated(Side::Outside) => {
-                let IpAddr::V4(dst) = frame.ip_dst()? else {
-                    return None;
-                };
-                let hop = self.next_hop(dst)?;
-                frame.set_dst_mac(self.arp.known(hop)?);
+                let hop = self.next_hop(frame.ip_dst()?)?;
+                frame.set_dst_mac(self.known(hop)?);
                 frame.set_src_mac(self.mac);
                 self.device.port()
             }
             Verdict::Translated(Side::Inside) => {
-                let IpAddr::V4(guest) = frame.ip_dst()? else {
-                    return None;
-                };
+                let guest = frame.ip_dst()?;
                 let Some(neighbour) = links.gateway.neighbour(guest) else {
                     let copy = links.ports.duplicate(frame);
                     self.keep_inward(guest, from, *frame.vnet(), copy, links);
@@ -124,16 +119,15 @@ impl PacketUplink {
 
     /// Sends a finished IP packet to a side; `from` is whose room to wait it takes.
     fn send(&mut self, side: Side, from: PortId, packet: &[u8], links: &mut Links<'_>) {
-        let Ok(view) = Ipv4Packet::parse(packet) else {
+        let Some(dst) = destination(packet) else {
             return;
         };
-        let dst = view.dst();
         match side {
             Side::Inside => match links.gateway.neighbour(dst) {
                 Some(neighbour) => send_inside(neighbour, packet, links),
                 None => {
                     let nobody = (MacAddr::ZERO, MacAddr::ZERO);
-                    let copy = framed(nobody, EtherType::IPV4, packet, links);
+                    let copy = framed(nobody, ethertype(packet), packet, links);
                     self.keep_inward(dst, from, VirtioNetHdr::PLAIN, copy, links);
                 }
             },
@@ -143,23 +137,31 @@ impl PacketUplink {
 
     /// Sends a finished packet out. One whose next hop is unknown is lost, and the next one is not:
     /// these are errors and pieces, which nobody relies on.
-    fn send_outside(&mut self, from: PortId, dst: Ipv4Addr, packet: &[u8], links: &mut Links<'_>) {
+    fn send_outside(&mut self, from: PortId, dst: IpAddr, packet: &[u8], links: &mut Links<'_>) {
         let (Some(hop), Some(device)) = (self.next_hop(dst), self.device.port()) else {
             self.drops.unreachable += 1;
             return;
         };
-        let Found::Mac(mac) = self.arp.find(hop, from, links.now) else {
+        let Found::Mac(mac) = self.find(hop, from, links.now) else {
             self.drops.unreachable += 1;
             return;
         };
-        if let Some(frame) = framed((mac, self.mac), EtherType::IPV4, packet, links) {
+        if let Some(frame) = framed((mac, self.mac), ethertype(packet), packet, links) {
             links.ports.queue(device, VirtioNetHdr::PLAIN, frame);
         }
     }
 
-    /// Sends what the table of addresses has to say.
+    /// Sends what the tables of addresses have to say.
     pub(super) fn send_questions(&mut self, links: &mut Links<'_>) {
-        while let Some(question) = self.arp.next_question() {
+        let said = self.six.as_mut().map(Station::take_outgoing);
+        for Outgoing { to, packet } in said.unwrap_or_default() {
+            if let Some(device) = self.device.port()
+                && let Some(frame) = framed((to, self.mac), EtherType::IPV6, &packet, links)
+            {
+                links.ports.queue(device, VirtioNetHdr::PLAIN, frame);
+            }
+        }
+        while let Some(question) = self.arp.next_packet() {
             let Some(device) = self.device.port() else {
                 continue;
             };
@@ -184,7 +186,7 @@ impl PacketUplink {
     /// Keeps a translated packet until the guest is known, and has the gateway ask for it.
     fn keep_inward(
         &mut self,
-        guest: Ipv4Addr,
+        guest: IpAddr,
         from: PortId,
         header: VirtioNetHdr,
         copy: Option<PacketBuf>,
@@ -213,7 +215,11 @@ impl PacketUplink {
             let addresses = waiter.frame.as_mut_slice();
             if let Some(addresses) = addresses.get_mut(..ethernet::HEADER_LEN) {
                 let own = links.gateway.config().mac;
-                ethernet::emit(addresses, neighbour.mac, own, EtherType::IPV4);
+                let kind = match waiter.hop {
+                    IpAddr::V4(_) => EtherType::IPV4,
+                    IpAddr::V6(_) => EtherType::IPV6,
+                };
+                ethernet::emit(addresses, neighbour.mac, own, kind);
             }
             links
                 .ports
@@ -232,7 +238,13 @@ impl PacketUplink {
         if !self.errors.take(links.now) {
             return;
         }
-        if let Some(error) = error_v4(&whole(frame), self.gateway, kind) {
+        let packet = whole(frame);
+        let error = match (frame.ip_src(), &links.gateway.config().ipv6) {
+            (Some(IpAddr::V4(_)), _) => error_v4(&packet, self.gateway, kind),
+            (Some(IpAddr::V6(_)), Some(six)) => error_v6(&packet, six.ip, kind),
+            _ => None,
+        };
+        if let Some(error) = error {
             let guest = Neighbour {
                 mac: frame.src_mac(),
                 port: from,
@@ -251,108 +263,44 @@ impl PacketUplink {
         if !self.errors.take(links.now) {
             return;
         }
-        if let Some(error) = error_v4(&whole(frame), self.config.outside.ip(), kind)
-            && let Some(IpAddr::V4(src)) = frame.ip_src()
-        {
+        let packet = whole(frame);
+        let error = match (frame.ip_src(), &self.six) {
+            (Some(IpAddr::V4(_)), _) => error_v4(&packet, self.config.outside.ip(), kind),
+            (Some(IpAddr::V6(_)), Some(six)) => error_v6(&packet, six.outside(), kind),
+            _ => None,
+        };
+        if let (Some(error), Some(src)) = (error, frame.ip_src()) {
             let device = self.device.port().unwrap_or_default();
             self.send_outside(device, src, &error, links);
         }
     }
+}
 
-    /// Answers a guest's echo request to the outside address; false where it is none.
-    pub(super) fn answer_echo(
-        &mut self,
-        from: PortId,
-        frame: &ZeroCopyPacket<'_>,
-        links: &mut Links<'_>,
-    ) -> bool {
-        if !is_echo_request(frame) {
-            return false;
-        }
-        if self.echoes.take(links.now)
-            && let Some((_, reply)) = echo_reply(frame)
-        {
-            let guest = Neighbour {
-                mac: frame.src_mac(),
-                port: from,
-            };
-            send_inside(guest, &reply, links);
-        }
-        true
+/// Where a finished IP packet goes.
+fn destination(packet: &[u8]) -> Option<IpAddr> {
+    match packet.first()? >> 4 {
+        4 => Some(Ipv4Packet::parse(packet).ok()?.dst().into()),
+        _ => Some(Ipv6Packet::parse(packet).ok()?.dst().into()),
     }
+}
 
-    /// The same for somebody outside.
-    pub(super) fn answer_echo_outside(
-        &mut self,
-        frame: &ZeroCopyPacket<'_>,
-        links: &mut Links<'_>,
-    ) -> bool {
-        if !is_echo_request(frame) {
-            return false;
-        }
-        if self.echoes.take(links.now)
-            && let Some((_, reply)) = echo_reply(frame)
-            && let Some(device) = self.device.port()
-        {
-            // Back the way it came: the sender may be known here by no other.
-            let ends = (frame.src_mac(), self.mac);
-            if let Some(reply) = framed(ends, EtherType::IPV4, &reply, links) {
-                links.ports.queue(device, VirtioNetHdr::PLAIN, reply);
-            }
-        }
-        true
+/// What a finished IP packet is called in a frame.
+pub(super) fn ethertype(packet: &[u8]) -> EtherType {
+    match packet.first().map(|byte| byte >> 4) {
+        Some(6) => EtherType::IPV6,
+        _ => EtherType::IPV4,
     }
 }
 
 /// The whole IP packet of a frame.
-fn whole(frame: &ZeroCopyPacket<'_>) -> Vec<u8> {
+pub(super) fn whole(frame: &ZeroCopyPacket<'_>) -> Vec<u8> {
     let mut packet = Vec::new();
     frame.copy_to(&mut packet);
     packet
 }
 
-/// Whether a frame is an echo request in one piece.
-fn is_echo_request(frame: &ZeroCopyPacket<'_>) -> bool {
-    let meta = frame.meta();
-    meta.l3 == L3::Ipv4
-        && meta.l4_protocol == ip_proto::ICMP
-        && meta.fragment == FragmentState::None
-        && !meta.malformed
-        && frame.head().get(usize::from(meta.l4_offset)) == Some(&icmpv4::ECHO_REQUEST)
-}
-
-/// The answer to an echo request, and who gets it (RFC 1122, section 3.2.2.6); `None` for one
-/// with a wrong checksum or from no single host.
-fn echo_reply(frame: &ZeroCopyPacket<'_>) -> Option<(Ipv4Addr, Vec<u8>)> {
-    let packet = whole(frame);
-    let request = Ipv4Packet::parse(&packet).ok()?;
-    let message = IcmpMessage::parse(request.payload()).ok()?;
-    let src = request.src();
-    let is_one_host = !src.is_multicast() && !src.is_broadcast() && !src.is_unspecified();
-    if !message.verify_checksum() || !is_one_host {
-        return None;
-    }
-    let mut reply = vec![0; ipv4::MIN_HEADER_LEN];
-    reply.extend_from_slice(request.payload());
-    Ipv4Repr {
-        src: request.dst(),
-        dst: src,
-        protocol: ip_proto::ICMP,
-        ttl: 64,
-        tos: request.tos(),
-        id: 0,
-        dont_fragment: true,
-        payload_len: request.payload().len(),
-    }
-    .emit(&mut reply);
-    let body = reply.get_mut(ipv4::MIN_HEADER_LEN..)?;
-    let rest = u32::from_be_bytes(*body.get(4..)?.first_chunk()?);
-    icmpv4::emit(body, icmpv4::ECHO_REPLY, 0, rest);
-    Some((src, reply))
-}
-
 /// A frame of an IP packet or an ARP packet, between two hardware addresses: to and from.
-fn framed(
+pub(super) fn framed(
     (to, from): (MacAddr, MacAddr),
     kind: EtherType,
     packet: &[u8],
@@ -367,9 +315,9 @@ fn framed(
 }
 
 /// Sends a finished packet to a guest.
-fn send_inside(guest: Neighbour, packet: &[u8], links: &mut Links<'_>) {
+pub(super) fn send_inside(guest: Neighbour, packet: &[u8], links: &mut Links<'_>) {
     let ends = (guest.mac, links.gateway.config().mac);
-    if let Some(frame) = framed(ends, EtherType::IPV4, packet, links) {
+    if let Some(frame) = framed(ends, ethertype(packet), packet, links) {
         links.ports.send(guest.port, VirtioNetHdr::PLAIN, frame);
     }
 }

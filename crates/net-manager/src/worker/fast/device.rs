@@ -94,6 +94,9 @@ impl PacketUplink {
             log::warn!("the uplink {} is back", self.config.device);
         }
         self.arp.announce();
+        if let Some(six) = &mut self.six {
+            six.attached(links.now);
+        }
         self.send_questions(links);
     }
 
@@ -102,6 +105,9 @@ impl PacketUplink {
         self.device.port = None;
         self.device.again = Some(now + REOPEN);
         self.arp.clear();
+        if let Some(six) = &mut self.six {
+            six.detached();
+        }
     }
 }
 

@@ -2,15 +2,20 @@
 
 use std::net::IpAddr;
 
-use net_datapath::L3;
 use net_datapath::packet::ZeroCopyPacket;
+use net_datapath::{FragmentState, L3};
 use net_nat::Direction;
 use net_nat::icmp::ErrorKind;
 use net_wire::arp::ArpPacket;
+use net_wire::{icmpv6, ip_proto};
 
-use super::PacketUplink;
 use super::outbound::{is_offload_sound, longest_segment};
+use super::station::Heard;
+use super::{PacketUplink, mld};
 use crate::worker::links::Links;
+
+/// The longest message about the link that is read, in bytes: what every link carries in one piece.
+const MAX_LINK_MESSAGE: usize = 1280;
 
 impl PacketUplink {
     /// Takes frames of the outside network.
@@ -46,9 +51,56 @@ impl PacketUplink {
                 self.take_arp(frame, links);
                 false
             }
-            L3::Ipv4 if frame.dst_mac() == self.mac => self.admit_packet(frame, links),
-            // Other stations' frames come along with ours, and so does IPv6, which is not carried.
+            L3::Ipv6 if self.is_link_message(frame) => {
+                self.take_link_message(frame, links);
+                false
+            }
+            L3::Ipv4 | L3::Ipv6 if frame.dst_mac() == self.mac => self.admit_packet(frame, links),
+            // Other stations' frames come along with ours.
             _ => false,
+        }
+    }
+
+    /// Whether this is a message of IPv6 about the link, which goes no further, whatever it says.
+    fn is_link_message(&self, frame: &ZeroCopyPacket<'_>) -> bool {
+        let meta = frame.meta();
+        let kind = frame.head().get(usize::from(meta.l4_offset)).copied();
+        meta.l4_protocol == ip_proto::ICMPV6
+            && meta.fragment != FragmentState::Later
+            && kind.is_some_and(|kind| {
+                kind == mld::QUERY || (icmpv6::ROUTER_SOLICIT..=icmpv6::REDIRECT).contains(&kind)
+            })
+    }
+
+    /// Lets the station hear a message that came whole (RFC 6980), rightly summed, for it or a group.
+    fn take_link_message(&mut self, frame: &ZeroCopyPacket<'_>, links: &mut Links<'_>) {
+        let meta = frame.meta();
+        let (Some(IpAddr::V6(src)), Some(IpAddr::V6(dst))) = (frame.ip_src(), frame.ip_dst())
+        else {
+            return;
+        };
+        let at = usize::from(meta.l4_offset);
+        let len = (meta.l3_end as usize).saturating_sub(at);
+        let is_whole = !meta.malformed && meta.fragment_header == 0 && len <= MAX_LINK_MESSAGE;
+        let is_for_us = frame.dst_mac() == self.mac || frame.dst_mac().is_multicast();
+        if !is_whole || !is_for_us || !frame.verify_l4_checksum() {
+            self.drops.malformed += u64::from(is_for_us);
+            return;
+        }
+        let mut message = vec![0; len];
+        frame.copy_range(at, &mut message);
+        let hop_limit = frame.head().get(usize::from(meta.l3_offset) + 7).copied();
+        let heard = Heard {
+            mac: frame.src_mac(),
+            src,
+            dst,
+            hop_limit: hop_limit.unwrap_or(0),
+            message: &message,
+        };
+        if let Some(six) = &mut self.six
+            && six.take(heard, links.now)
+        {
+            self.resume_outward(links);
         }
     }
 
@@ -64,7 +116,7 @@ impl PacketUplink {
     }
 
     fn admit_packet(&mut self, frame: &mut ZeroCopyPacket<'_>, links: &mut Links<'_>) -> bool {
-        if frame.ip_dst() != Some(IpAddr::V4(self.config.outside.ip())) {
+        if !self.is_addressed(frame) {
             self.drops.address += 1;
             return false;
         }
@@ -91,5 +143,18 @@ impl PacketUplink {
             return false;
         }
         true
+    }
+    /// Whether a packet is for the address that guests share, and from one that is heard beyond the
+    /// link.
+    fn is_addressed(&self, frame: &ZeroCopyPacket<'_>) -> bool {
+        match (frame.ip_src(), frame.ip_dst()) {
+            (Some(IpAddr::V4(_)), Some(IpAddr::V4(dst))) => dst == self.config.outside.ip(),
+            (Some(IpAddr::V6(src)), Some(IpAddr::V6(dst))) => {
+                self.six.as_ref().is_some_and(|six| {
+                    six.is_usable() && dst == six.outside() && !src.is_unicast_link_local()
+                })
+            }
+            _ => false,
+        }
     }
 }

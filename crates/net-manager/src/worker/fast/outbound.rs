@@ -1,15 +1,15 @@
 //! Packets of guests on their way out.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use net_datapath::packet::ZeroCopyPacket;
-use net_datapath::{FragmentState, VirtioNetHdr};
+use net_datapath::{FragmentState, L3, VirtioNetHdr};
 use net_nat::Direction;
 use net_nat::icmp::ErrorKind;
 use net_wire::ip_proto;
 
 use super::PacketUplink;
-use super::arp::Found;
+use super::neighbours::Found;
 use crate::worker::links::Links;
 use crate::worker::ports::PortId;
 
@@ -49,20 +49,12 @@ impl PacketUplink {
             self.drops.offload += 1;
             return false;
         }
-        let Some(IpAddr::V4(dst)) = frame.ip_dst() else {
+        let Some(dst) = frame.ip_dst().filter(|dst| self.carries(*dst)) else {
             self.drops.address += 1;
             return false;
         };
-        let outside = self.config.outside;
-        if dst == outside.ip() {
+        if self.is_outside(dst) {
             return !self.answer_echo(from, frame, links) && frame.decrement_ttl().is_some();
-        }
-        // Neither is ever forwarded, nor complained about (RFC 3927, section 7; RFC 2644).
-        let is_broadcast =
-            outside.prefix() < 31 && (dst == outside.broadcast() || dst == outside.network());
-        if dst.is_link_local() || is_broadcast {
-            self.drops.address += 1;
-            return false;
         }
         let hop = self.next_hop(dst).filter(|_| self.device.port().is_some());
         let Some(hop) = hop else {
@@ -70,13 +62,14 @@ impl PacketUplink {
             self.complain_inside(from, frame, ErrorKind::NoRoute, links);
             return false;
         };
-        if longest_segment(frame).is_some_and(|len| len > self.mtu_outside) {
+        let mtu = self.mtu_to(dst);
+        if longest(frame).is_some_and(|len| len > mtu) {
             self.drops.too_big += 1;
-            let mtu = self.mtu_outside as u32;
+            let mtu = mtu as u32;
             self.complain_inside(from, frame, ErrorKind::TooBig { mtu }, links);
             return false;
         }
-        match self.arp.find(hop, from, links.now) {
+        match self.find(hop, from, links.now) {
             Found::Mac(_) => frame.decrement_ttl().is_some(),
             Found::Asked => {
                 self.keep_outward(hop, from, frame, links);
@@ -90,19 +83,56 @@ impl PacketUplink {
         }
     }
 
+    /// Whether packets of guests to `dst` may leave: others are never forwarded, nor complained
+    /// about (RFC 3927, section 7; RFC 2644; RFC 4291, sections 2.5 to 2.7).
+    fn carries(&self, dst: IpAddr) -> bool {
+        match dst {
+            IpAddr::V4(dst) => {
+                let outside = self.config.outside;
+                let is_broadcast = outside.prefix() < 31
+                    && (dst == outside.broadcast() || dst == outside.network());
+                !dst.is_link_local() && !is_broadcast
+            }
+            IpAddr::V6(dst) => {
+                let is_host = !dst.is_multicast()
+                    && !dst.is_unspecified()
+                    && !dst.is_loopback()
+                    && dst.to_ipv4_mapped().is_none();
+                let is_inside = self.inside6.is_some_and(|inside| inside.contains(dst));
+                self.six.is_some() && is_host && !dst.is_unicast_link_local() && !is_inside
+            }
+        }
+    }
+
+    /// Whether `ip` is an address that guests share.
+    pub(super) fn is_outside(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) => ip == self.config.outside.ip(),
+            IpAddr::V6(ip) => self.six.as_ref().is_some_and(|six| ip == six.outside()),
+        }
+    }
+
     /// Who takes a packet to `dst` next.
-    pub(super) fn next_hop(&self, dst: Ipv4Addr) -> Option<Ipv4Addr> {
-        if self.config.outside.contains(dst) {
-            Some(dst)
-        } else {
-            self.config.via
+    pub(super) fn next_hop(&self, dst: IpAddr) -> Option<IpAddr> {
+        match dst {
+            IpAddr::V4(dst) if self.config.outside.contains(dst) => Some(dst.into()),
+            IpAddr::V4(_) => self.config.via.map(IpAddr::V4),
+            IpAddr::V6(dst) => self.six.as_ref()?.next_hop(dst).map(IpAddr::V6),
+        }
+    }
+
+    /// The largest packet that leaves for `dst`, in bytes.
+    fn mtu_to(&self, dst: IpAddr) -> usize {
+        match (dst, &self.six) {
+            (IpAddr::V6(_), Some(six)) => six.mtu(),
+            _ => self.mtu_outside,
         }
     }
 
     /// Keeps a packet, as it came, until its next hop is known.
     fn keep_outward(
         &mut self,
-        hop: Ipv4Addr,
+        hop: IpAddr,
         from: PortId,
         frame: &ZeroCopyPacket<'_>,
         links: &mut Links<'_>,
@@ -117,8 +147,9 @@ impl PacketUplink {
 
     /// Carries the packets on whose next hop has become known.
     pub(super) fn resume_outward(&mut self, links: &mut Links<'_>) {
-        let arp = &self.arp;
-        let ready = self.outward.take(|hop| arp.known(hop).is_some());
+        let mut outward = std::mem::take(&mut self.outward);
+        let ready = outward.take(|hop| self.known(hop).is_some());
+        self.outward = outward;
         for waiter in ready {
             if let Ok(mut frame) = ZeroCopyPacket::from_slice(&waiter.frame, waiter.header) {
                 self.outbound(waiter.from, std::slice::from_mut(&mut frame), links);
@@ -127,7 +158,7 @@ impl PacketUplink {
     }
 
     /// Nobody answers to `hop`: tells whoever waits for it.
-    pub(super) fn give_up(&mut self, hop: Ipv4Addr, links: &mut Links<'_>) {
+    pub(super) fn give_up(&mut self, hop: IpAddr, links: &mut Links<'_>) {
         for waiter in self.outward.take(|waiting| waiting == hop) {
             self.drops.unreachable += 1;
             if let Ok(frame) = ZeroCopyPacket::from_slice(&waiter.frame, waiter.header) {
@@ -159,6 +190,15 @@ pub(super) fn is_offload_sound(frame: &ZeroCopyPacket<'_>) -> bool {
     partial_is_right
         && (!header.is_gso() || header.needs_csum())
         && header.validate(frame.len(), meta).is_ok()
+}
+
+/// The longest packet that will leave for a frame, in bytes; `None` for an ordinary one of IPv4,
+/// whose length the translator looks at: it may be allowed to cut it.
+fn longest(frame: &ZeroCopyPacket<'_>) -> Option<usize> {
+    let meta = frame.meta();
+    let whole = (meta.l3 == L3::Ipv6)
+        .then(|| (meta.l3_end as usize).saturating_sub(usize::from(meta.l3_offset)));
+    longest_segment(frame).or(whole)
 }
 
 /// The longest packet that a super-frame will be cut into, in bytes; `None` for an ordinary frame.

@@ -16,15 +16,15 @@ const DYNAMIC: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::worker) struct Published {
     protocol: u8,
-    port: u16,
+    outside: Endpoint<IpAddr>,
 }
 
 impl PacketUplink {
     /// Makes a port of the outside address lead to a guest, which sees its clients' own addresses.
     ///
     /// # Errors
-    /// [`ManagerError::NotOutside`] for any other address of the host, [`ManagerError::Publish`]
-    /// where the port is taken.
+    /// [`ManagerError::NotOutside`] for any other address of the host, [`ManagerError::NoAddress6`]
+    /// where none of the guest is known, [`ManagerError::Publish`] where the port is taken.
     pub(in crate::worker) fn publish(
         &mut self,
         forward: &Forward,
@@ -34,15 +34,20 @@ impl PacketUplink {
             bind,
             guest,
         } = *forward;
-        let outside = IpAddr::V4(self.config.outside.ip());
-        if bind.ip() != outside && !bind.ip().is_unspecified() {
-            return Err(ManagerError::NotOutside {
-                bind,
-                outside: self.config.outside.ip(),
-            });
+        let outside = match (bind.ip(), self.config.outside6) {
+            (IpAddr::V6(_), Some(outside)) => IpAddr::V6(outside.ip()),
+            _ => IpAddr::V4(self.config.outside.ip()),
+        };
+        let is_any = bind.ip().is_unspecified() && bind.is_ipv6() == outside.is_ipv6();
+        if bind.ip() != outside && !is_any {
+            return Err(ManagerError::NotOutside { bind, outside });
         }
-        if guest.ip() == IpAddr::V4(self.gateway) {
-            return Err(bad_guest(forward));
+        match guest.ip() {
+            IpAddr::V4(guest) if outside.is_ipv6() => {
+                return Err(ManagerError::NoAddress6 { bind, guest });
+            }
+            ip if ip == IpAddr::V4(self.gateway) => return Err(bad_guest(forward)),
+            _ => {}
         }
         let number = match protocol {
             Protocol::Tcp => ip_proto::TCP,
@@ -62,7 +67,7 @@ impl PacketUplink {
                 Ok(()) => {
                     let published = Published {
                         protocol: number,
-                        port,
+                        outside: Endpoint::new(outside, port),
                     };
                     return Ok((published, SocketAddr::new(outside, port)));
                 }
@@ -80,15 +85,14 @@ impl PacketUplink {
     /// nobody asked for. A guest that has something left to say opens the connection again, because its
     /// mapping rests for a while and goes on with the same outside port (RFC 4787, REQ-1).
     pub(in crate::worker) fn unpublish(&mut self, published: Published) {
-        let outside = IpAddr::V4(self.config.outside.ip());
-        let endpoint = Endpoint::new(outside, published.port);
-        if let Err(err) = self.nat.remove_forward(published.protocol, endpoint) {
-            log::error!("published port {}: {err}", published.port);
+        let Published { protocol, outside } = published;
+        if let Err(err) = self.nat.remove_forward(protocol, outside) {
+            log::error!("published port {}: {err}", outside.port);
         }
         self.nat.close_sessions(|session| {
             session.opened_by == Direction::Inbound
-                && session.protocol == published.protocol
-                && session.outside == endpoint
+                && session.protocol == protocol
+                && session.outside == outside
         });
     }
 }

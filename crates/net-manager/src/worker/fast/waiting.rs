@@ -1,7 +1,7 @@
 //! Packets that wait until it is known who answers to their next hop: few, and not for long.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use net_datapath::{PacketBuf, VirtioNetHdr};
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Waiter {
     /// Whose address is awaited.
-    pub(super) hop: Ipv4Addr,
+    pub(super) hop: IpAddr,
     /// Where it came from.
     pub(super) from: PortId,
     pub(super) header: VirtioNetHdr,
@@ -36,7 +36,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Whether there is room for one more.
-    pub(super) fn has_room(&self, hop: Ipv4Addr, from: PortId) -> bool {
+    pub(super) fn has_room(&self, hop: IpAddr, from: PortId) -> bool {
         let count = |of: &dyn Fn(&Waiter) -> bool| self.queue.iter().filter(|it| of(it)).count();
         self.queue.len() < MAX
             && count(&|it| it.from == from) < MAX_OF_PORT
@@ -46,7 +46,7 @@ impl Waiting {
     /// Keeps a packet, for which there was room.
     pub(super) fn push(
         &mut self,
-        hop: Ipv4Addr,
+        hop: IpAddr,
         from: PortId,
         header: VirtioNetHdr,
         frame: PacketBuf,
@@ -62,7 +62,7 @@ impl Waiting {
     }
 
     /// Takes those out, in their order, whose hop `is_ready`.
-    pub(super) fn take(&mut self, mut is_ready: impl FnMut(Ipv4Addr) -> bool) -> Vec<Waiter> {
+    pub(super) fn take(&mut self, mut is_ready: impl FnMut(IpAddr) -> bool) -> Vec<Waiter> {
         let mut taken = Vec::new();
         for _ in 0..self.queue.len() {
             if let Some(waiter) = self.queue.pop_front() {
@@ -101,12 +101,14 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use net_datapath::{PacketPool, PoolConfig};
 
     use super::*;
 
-    fn ip(last: u8) -> Ipv4Addr {
-        Ipv4Addr::new(198, 51, 100, last)
+    fn ip(last: u8) -> IpAddr {
+        Ipv4Addr::new(198, 51, 100, last).into()
     }
 
     #[test]
