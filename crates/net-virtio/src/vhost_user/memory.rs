@@ -99,25 +99,29 @@ impl MemoryTable {
         })
     }
 
-    /// The same with one more.
+    /// The same with one more. QEMU 7.2 adds and removes every region once for each pair of queues: one
+    /// that is there already is no second one.
     ///
     /// # Errors
     /// As [`Self::new`].
     pub(super) fn with(&self, more: Mapped) -> Result<Self, ProtocolError> {
+        if self.regions.iter().any(|one| one.at == more.at) {
+            return Ok(self.clone());
+        }
         let mut regions = self.regions.clone();
         regions.push(more);
         Self::new(regions)
     }
 
-    /// The same without the region with these addresses and this length.
+    /// The same without the region with these addresses and this length, which another pair's word
+    /// may have removed before.
     ///
     /// # Errors
-    /// [`ProtocolError::Region`] if there is none.
+    /// As [`Self::new`].
     pub(super) fn without(&self, gone: RegionAt) -> Result<Self, ProtocolError> {
         let mut regions = self.regions.clone();
         let key = |at: &RegionAt| (at.guest, at.size, at.user);
-        let found = regions.iter().position(|one| key(&one.at) == key(&gone));
-        regions.remove(found.ok_or(ProtocolError::Region(gone.guest))?);
+        regions.retain(|one| key(&one.at) != key(&gone));
         Self::new(regions)
     }
 
