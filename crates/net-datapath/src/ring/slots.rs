@@ -11,7 +11,7 @@ const ALIGN: usize = 128;
 
 /// Bytes from which on items fill lines so fast that the producer waits for each to come over from the
 /// consumer. A write of the next ones in advance takes 7.4 ns an item of 32 bytes down to 4.6
-/// (`bench datapath pool`); below that the lines that are asked for twice cost more than it brings.
+/// (`bench datapath pool`). Of smaller ones a line holds so many that most writes would ask for it again.
 const LARGE: usize = 16;
 
 /// Slots, addressed by positions that wrap. Which of them hold items, and who may touch which, is
