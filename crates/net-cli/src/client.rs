@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use net_manager::control::{Client, ControlError, NetworkReport, Reply, Request, SwitchReport};
+use net_manager::control::{
+    Client, ControlError, NetworkReport, Reply, Request, SwitchReport, UplinkReport,
+};
 use net_manager::kernel::{KernelNetwork, StateDir};
 
 use crate::args::{Asked, Which};
@@ -114,6 +116,22 @@ fn gone(socket: &Path) -> Result<(), UsageError> {
     Ok(())
 }
 
+/// The uplink in a line.
+fn described(uplink: &UplinkReport) -> String {
+    let mut text = format!("uplink {}, outside {}", uplink.device, uplink.outside);
+    if let Some(outside6) = uplink.outside6 {
+        text.push_str(&format!(" and {outside6}"));
+        match uplink.router6 {
+            Some(router) => text.push_str(&format!(", IPv6 by {router}")),
+            None => text.push_str(", no IPv6 router known"),
+        }
+    }
+    if !uplink.connected {
+        text.push_str("; it is away");
+    }
+    text
+}
+
 fn print(report: &NetworkReport) {
     let NetworkReport {
         name,
@@ -124,6 +142,7 @@ fn print(report: &NetworkReport) {
         subnet,
         subnet6,
         no_ipv6,
+        uplink,
         gateway,
         mtu,
         confinement,
@@ -143,6 +162,9 @@ fn print(report: &NetworkReport) {
         (Some(subnet6), Some(why)) => say(format_args!("  {subnet6}, {why}")),
         (None, Some(why)) => say(format_args!("  no IPv6 of its own: {why}")),
         (None, None) => {}
+    }
+    if let Some(uplink) = uplink {
+        say(format_args!("  {}", described(uplink)));
     }
     say(format_args!("  the serving process has {confinement}"));
     for place in attachments {

@@ -22,7 +22,8 @@
 //! ```
 //!
 //! And for the other modes `bridge = "br0"`, `take-over = "eth0"`; for the fast engine
-//! `uplink = "tap:out0"`, `outside = "198.51.100.2/24"`, `via = "198.51.100.1"`. The places may also
+//! `uplink = "tap:out0"`, `outside = "198.51.100.2/24"`, `via = "198.51.100.1"`,
+//! `outside6 = "2001:db8::9/64"`, `via6 = "fe80::1"`. The places may also
 //! stand in a table, a list for each kind:
 //!
 //! ```toml
@@ -35,7 +36,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -43,7 +44,7 @@ use std::str::FromStr;
 use net_manager::{GuestKey, PublishedPort, Reservation};
 use serde::{Deserialize, Serialize};
 
-use crate::options::{NetworkOptions, network, resolver, subnet};
+use crate::options::{NetworkOptions, network, network6, resolver, subnet};
 use crate::place::{Place, interface};
 use crate::usage::UsageError;
 
@@ -65,6 +66,8 @@ pub(crate) struct File {
     uplink: Option<String>,
     outside: Option<String>,
     via: Option<Ipv4Addr>,
+    outside6: Option<String>,
+    via6: Option<Ipv6Addr>,
     state_dir: Option<PathBuf>,
     subnet: Option<String>,
     subnet6: Option<String>,
@@ -157,6 +160,8 @@ impl File {
             uplink: read(self.uplink)?,
             outside: self.outside.as_deref().map(network).transpose()?,
             via: self.via,
+            outside6: self.outside6.as_deref().map(network6).transpose()?,
+            via6: self.via6,
             state_dir: self.state_dir,
             subnet: self.subnet.as_deref().map(subnet).transpose()?,
             subnet6: read(self.subnet6)?,
@@ -188,6 +193,8 @@ impl File {
             uplink,
             outside,
             via,
+            outside6,
+            via6,
             state_dir,
             subnet,
             subnet6,
@@ -213,6 +220,8 @@ impl File {
             uplink: text(uplink),
             outside: text(outside),
             via,
+            outside6: text(outside6),
+            via6,
             state_dir,
             subnet: text(subnet),
             subnet6: text(subnet6),
@@ -309,7 +318,8 @@ mod tests {
     #[test]
     fn what_the_keeper_writes_the_server_reads() {
         let others = "bridge = \"br0\"\ntake-over = \"eth0\"\nuplink = \"if:veth0\"\n\
-                      outside = \"198.51.100.2/24\"\nvia = \"198.51.100.1\"\nstate-dir = \"/x\"\n";
+                      outside = \"198.51.100.2/24\"\nvia = \"198.51.100.1\"\nstate-dir = \"/x\"\n\
+                      outside6 = \"2001:db8::9/64\"\nvia6 = \"fe80::1\"\n";
         let published = "publish = [\"[::1]:1:2/udp\"]\ndns = [\"[2001:db8::1]:5353\"]\n";
         let (first, _) = parse(&examples()[0]).unwrap();
         for given in [

@@ -1,9 +1,9 @@
 //! The settings of a network as they were asked for, on the command line or in a file.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use net_manager::{
     Engine, NetworkConfig, NetworkMode, PublishedPort, Reservation, UplinkConfig, UplinkDevice,
 };
@@ -29,6 +29,8 @@ pub(crate) struct NetworkOptions {
     pub(crate) uplink: Option<UplinkDevice>,
     pub(crate) outside: Option<Ipv4Network>,
     pub(crate) via: Option<Ipv4Addr>,
+    pub(crate) outside6: Option<Ipv6Network>,
+    pub(crate) via6: Option<Ipv6Addr>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) subnet: Option<Ipv4Network>,
     pub(crate) subnet6: Option<Subnet6>,
@@ -68,8 +70,16 @@ impl NetworkOptions {
         config.host_loopback = given.host_loopback;
         config.pcap = given.pcap;
         config.uplink = match (given.uplink, given.outside) {
-            (Some(device), Some(outside)) => Some(UplinkConfig::new(device, outside, given.via)),
-            (None, None) if given.via.is_none() => None,
+            (Some(device), Some(outside)) => {
+                let mut uplink = UplinkConfig::new(device, outside, given.via);
+                (uplink.outside6, uplink.via6) = (given.outside6, given.via6);
+                Some(uplink)
+            }
+            (None, None)
+                if given.via.is_none() && given.outside6.is_none() && given.via6.is_none() =>
+            {
+                None
+            }
             _ => {
                 return Err(UsageError::new(
                     "--uplink needs --outside, the address it has, and both go with --engine fast",
@@ -95,6 +105,8 @@ impl NetworkOptions {
         self.uplink = self.uplink.or(file.uplink);
         self.outside = self.outside.or(file.outside);
         self.via = self.via.or(file.via);
+        self.outside6 = self.outside6.or(file.outside6);
+        self.via6 = self.via6.or(file.via6);
         self.state_dir = self.state_dir.or(file.state_dir);
         self.subnet = self.subnet.or(file.subnet);
         self.subnet6 = self.subnet6.or(file.subnet6);
@@ -125,6 +137,16 @@ pub(crate) fn network(text: &str) -> Result<Ipv4Network, UsageError> {
     parsed.ok_or_else(|| {
         UsageError::new(format!(
             "`{text}` is not an IPv4 address with its prefix, such as 198.51.100.2/24"
+        ))
+    })
+}
+
+/// An IPv6 address with the prefix of its network.
+pub(crate) fn network6(text: &str) -> Result<Ipv6Network, UsageError> {
+    let parsed = text.contains('/').then(|| text.parse().ok()).flatten();
+    parsed.ok_or_else(|| {
+        UsageError::new(format!(
+            "`{text}` is not an IPv6 address with its prefix, such as 2001:db8::9/64"
         ))
     })
 }
@@ -180,8 +202,22 @@ mod tests {
         assert!(options.config("x").is_err());
         options.outside = Some("198.51.100.2/24".parse().unwrap());
         assert!(options.config("x").unwrap().uplink.is_some());
+        options.outside6 = Some(network6("2001:db8::9/64").unwrap());
+        options.via6 = Some("fe80::1".parse().unwrap());
+        let uplink = options.config("x").unwrap().uplink.unwrap();
+        assert_eq!(uplink.outside6, options.outside6);
+        assert_eq!(uplink.via6, options.via6);
         options.uplink = None;
         assert!(options.config("x").is_err());
+        for bad in ["2001:db8::9", "198.51.100.2/24", "2001:db8::9/129"] {
+            let error = network6(bad).unwrap_err().to_string();
+            assert!(error.contains(bad), "{error}");
+        }
+        let only = NetworkOptions {
+            outside6: options.outside6,
+            ..NetworkOptions::default()
+        };
+        assert!(only.config("x").is_err());
         assert!(
             NetworkOptions::default()
                 .config("x")

@@ -1,6 +1,6 @@
 //! The options that every network takes.
 
-use crate::options::{NetworkOptions, network, resolver, subnet};
+use crate::options::{NetworkOptions, network, network6, resolver, subnet};
 use crate::usage::UsageError;
 
 use super::text;
@@ -53,6 +53,14 @@ pub(super) fn option(
                 .parse()
                 .map_err(|_| UsageError::new(format!("--via: `{value}` is not an IPv4 address")))?;
             options.via = Some(via);
+        }
+        "--outside6" => options.outside6 = Some(network6(&text(parser, option)?)?),
+        "--via6" => {
+            let value = text(parser, option)?;
+            let via = value.parse().map_err(|_| {
+                UsageError::new(format!("--via6: `{value}` is not an IPv6 address"))
+            })?;
+            options.via6 = Some(via);
         }
         "--state-dir" => options.state_dir = Some(parser.value()?.into()),
         "--subnet" => options.subnet = Some(subnet(&text(parser, option)?)?),

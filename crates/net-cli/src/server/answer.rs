@@ -119,6 +119,7 @@ impl Server {
             subnet: config.subnet.to_string(),
             subnet6: status.prefix6.map(|prefix| prefix.to_string()),
             no_ipv6: status.no_ipv6.clone(),
+            uplink: status.uplink.as_ref().map(Into::into),
             gateway: match self.gives_addresses() {
                 true => Some(self.network.gateway()?),
                 false => None,

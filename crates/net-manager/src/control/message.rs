@@ -11,11 +11,12 @@
 //! that asks for more than this version understands is told so, and does not get less.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use super::ControlError;
+use crate::worker::UplinkStatus;
 
 /// The version of everything below. A change that an older peer would misread raises it.
 pub const VERSION: u32 = 1;
@@ -96,6 +97,9 @@ pub struct NetworkReport {
     /// Why there is none, or why it leads nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_ipv6: Option<String>,
+    /// The interface that packets leave by, with the fast engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<UplinkReport>,
     /// The address that guests have their route to; absent where the outside network has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Ipv4Addr>,
@@ -112,6 +116,36 @@ pub struct NetworkReport {
     /// What the switch of the serving process did; frames that the kernel carries are not in it.
     #[serde(default)]
     pub switch: SwitchReport,
+}
+
+/// The interface that packets leave by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct UplinkReport {
+    /// Its name, as `tap:out0` or `if:eth0`.
+    pub device: String,
+    /// Whether it is there.
+    pub connected: bool,
+    /// The address that guests share outside.
+    pub outside: Ipv4Addr,
+    /// The same of IPv6, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside6: Option<Ipv6Addr>,
+    /// The router that IPv6 packets for afar go to, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router6: Option<Ipv6Addr>,
+}
+
+impl From<&UplinkStatus> for UplinkReport {
+    fn from(status: &UplinkStatus) -> Self {
+        Self {
+            device: status.device.clone(),
+            connected: status.connected,
+            outside: status.outside,
+            outside6: status.outside6,
+            router6: status.router6,
+        }
+    }
 }
 
 /// A place for a guest.
@@ -307,6 +341,13 @@ mod tests {
             subnet: "10.0.2.0/24".into(),
             subnet6: Some("fd77::/64".into()),
             no_ipv6: None,
+            uplink: Some(UplinkReport {
+                device: "tap:out0".into(),
+                connected: true,
+                outside: [198, 51, 100, 2].into(),
+                outside6: Some("2001:db8::9".parse().unwrap()),
+                router6: None,
+            }),
             gateway: Some([10, 0, 2, 1].into()),
             mtu: 1500,
             confinement: "no capability".into(),

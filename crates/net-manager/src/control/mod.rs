@@ -30,7 +30,7 @@ pub use answer::answer;
 pub use client::Client;
 pub use message::{
     AttachmentReport, GuestReport, MAX_REPLY, MAX_REQUEST, NetworkReport, PublishedReport, Reply,
-    Request, SwitchReport, VERSION,
+    Request, SwitchReport, UplinkReport, VERSION,
 };
 pub use server::{ControlServer, Handler, MAX_CLIENTS, bind};
 

@@ -229,7 +229,7 @@ impl Worker {
         attachment.address6.or(seen)
     }
 
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         Status {
             engine: Engine::default(),
             why: String::new(),

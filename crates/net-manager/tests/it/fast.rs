@@ -6,6 +6,8 @@
 //!  guest 1 ─ TAP ┴ network ─ if:up0, or ──┤             198.51.100.1   203.0.113.9
 //!                            tap:out0 ─ bridge ─ up0
 //! ```
+//!
+//! Over IPv6 the router is 2001:db8:1::1, and the host behind it 2001:db8:2::9.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -31,6 +33,9 @@ const BULK: u64 = 64 << 20;
 const OUTSIDE: &str = "198.51.100.2";
 const ROUTER: &str = "198.51.100.1";
 const FAR: &str = "203.0.113.9";
+const OUTSIDE6: &str = "2001:db8:1::2";
+const ROUTER6: &str = "2001:db8:1::1";
+const FAR6: &str = "2001:db8:2::9";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -65,11 +70,14 @@ fn wire(netlink: &Netlink, name: &str, peer: &Peer, far_name: &str) {
 fn config(device: UplinkDevice) -> NetworkConfig {
     let mut config = NetworkConfig::default();
     config.engine = Engine::Fast;
-    config.uplink = Some(UplinkConfig::new(
+    let mut uplink = UplinkConfig::new(
         device,
         format!("{OUTSIDE}/24").parse().unwrap(),
         Some(ROUTER.parse().unwrap()),
-    ));
+    );
+    uplink.outside6 = Some(format!("{OUTSIDE6}/64").parse().unwrap());
+    uplink.via6 = Some(ROUTER6.parse().unwrap());
+    config.uplink = Some(uplink);
     config.dns = vec!["192.0.2.53:53".parse().unwrap()];
     config
 }
@@ -96,6 +104,10 @@ impl World {
         router.ask("forward");
         far.ask("up eth0 203.0.113.9/24 1500");
         far.ask("narrow 203.0.113.1 eth0 1400");
+        router.ask("up eth0 2001:db8:1::1/64 1500");
+        router.ask("up eth1 2001:db8:2::1/64 1400");
+        far.ask("up eth0 2001:db8:2::9/64 1500");
+        far.ask("route ::/0 2001:db8:2::1 eth0");
 
         let device = match way {
             Way::Interface | Way::HandedOver => UplinkDevice::Interface("up0".to_owned()),
@@ -222,12 +234,67 @@ fn everything(way: Way) {
     world.manager.unpublish(published.id).unwrap();
     assert_ne!(world.far.ask(&tcp), FAR);
 
+    everything6(&mut world);
+
     let status = world.uplink();
     assert!(status.connected && status.sessions > 0, "{status:?}");
     assert_eq!(status.drops.offload, 0, "{status:?}");
     world.manager.stop();
     let made = world.netlink.find("out0").unwrap();
     assert!(made.is_none(), "the TAP device goes with the network");
+}
+
+/// The same over IPv6, in the prefix that guests hear of.
+fn everything6(world: &mut World) {
+    let status = world.manager.status().unwrap();
+    assert_eq!(status.no_ipv6, None);
+    let prefix = status.prefix6.unwrap();
+    let mut own = Vec::new();
+    for (n, guest) in world.guests.iter_mut().enumerate() {
+        own.push(guest.ask(&format!("global6 guest{n} {prefix}")));
+        assert!(guest.ask(&format!("routed6 guest{n}")).starts_with("fe80:"));
+    }
+    let [guest, other] = &mut world.guests[..] else {
+        panic!("two guests")
+    };
+    for host in [FAR6, ROUTER6, OUTSIDE6] {
+        let answered = format!("echo from {host}");
+        assert_eq!(guest.ask(&format!("ping6 {host}")), answered);
+    }
+    let answered = format!("echo from {OUTSIDE6}");
+    assert_eq!(world.router.ask(&format!("ping6 {OUTSIDE6}")), answered);
+    // Nobody has this address of the outside network.
+    let nobody = guest.ask("ping6 2001:db8:1::77");
+    assert!(nobody.starts_with("error"), "{nobody}");
+
+    // Datagrams, those in fragments too, which no router makes.
+    for bytes in [4, 1452, 20_000, 60_000] {
+        let answer = guest.ask(&format!("udp [{ROUTER6}]:{PORT} {bytes}"));
+        assert_eq!(answer, OUTSIDE6, "{bytes}");
+    }
+    // Streams; the narrow link behind the router is found out by its ICMPv6 error.
+    let bulk = format!("tcp [{ROUTER6}]:{PORT} {BULK}");
+    assert_eq!(guest.ask(&bulk), OUTSIDE6);
+    assert_eq!(guest.ask(&format!("tcp [{FAR6}]:{PORT} {BULK}")), OUTSIDE6);
+    guest.begin(&bulk);
+    other.begin(&bulk);
+    let both = (guest.end(), other.end());
+    assert_eq!(both, (OUTSIDE6.into(), OUTSIDE6.into()));
+    let beside = format!("tcp [{}]:{PORT} {BULK}", own[1]);
+    assert_eq!(guest.ask(&beside), own[0]);
+
+    let tcp = format!("tcp [{OUTSIDE6}]:8080 1000000");
+    assert_ne!(world.far.ask(&tcp), FAR6);
+    let publish = |text: &str| world.manager.publish(text.parse().unwrap()).unwrap();
+    let published = publish(&format!("[::]:8080:{PORT}"));
+    publish(&format!("[{OUTSIDE6}]:8081:{PORT}/udp"));
+    let bulk = format!("tcp [{OUTSIDE6}]:8080 {BULK}");
+    assert_eq!(world.far.ask(&bulk), FAR6);
+    let udp = format!("udp [{OUTSIDE6}]:8081 9000");
+    assert_eq!(world.router.ask(&udp), ROUTER6);
+    assert_eq!(other.ask(&tcp), OUTSIDE6);
+    world.manager.unpublish(published.id).unwrap();
+    assert_ne!(world.far.ask(&tcp), FAR6);
 }
 
 /// The interface is deleted and made again; flows go on under the same outside port.
@@ -254,6 +321,15 @@ fn finds_its_interface_again() {
     world.netlink.set_up(link.index).unwrap();
     wait_for("the return of the interface", || world.uplink().connected);
     assert_eq!(world.guests[1].ask(&ask), OUTSIDE);
+    // IPv6 is back, too, once its address has been tried again.
+    world.router.ask("up eth0 2001:db8:1::1/64 1500");
+    let routed = || world.manager.status().unwrap().no_ipv6.is_none();
+    wait_for("IPv6 by the interface", routed);
+    let answered = format!("echo from {ROUTER6}");
+    let prefix = world.manager.status().unwrap().prefix6.unwrap();
+    world.guests[1].ask(&format!("global6 guest1 {prefix}"));
+    world.guests[1].ask("routed6 guest1");
+    assert_eq!(world.guests[1].ask(&format!("ping6 {ROUTER6}")), answered);
 }
 
 /// A network whose interface is not there does not start, and says why.

@@ -115,9 +115,9 @@ const NAT_FAST: Row = Row {
     outside: Cell::Seen(As::Host),
     published: Cell::Seen(As::Itself),
     guest6: Cell::Seen(As::Itself),
-    host6: Cell::NotInThisMode("the host has no address there"),
-    outside6: Cell::NotInThisMode("the uplink has an IPv4 address alone"),
-    published6: Cell::NotInThisMode("the uplink has an IPv4 address alone"),
+    host6: Cell::EchoAlone("the outside address is the network's and not the host's"),
+    outside6: Cell::Seen(As::Host),
+    published6: Cell::Seen(As::Itself),
 };
 
 const HOST_ONLY: Row = Row {

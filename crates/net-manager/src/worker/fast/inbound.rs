@@ -51,7 +51,7 @@ impl PacketUplink {
                 self.take_arp(frame, links);
                 false
             }
-            L3::Ipv6 if self.is_link_message(frame) => {
+            L3::Ipv6 if is_link_message(frame) => {
                 self.take_link_message(frame, links);
                 false
             }
@@ -59,17 +59,6 @@ impl PacketUplink {
             // Other stations' frames come along with ours.
             _ => false,
         }
-    }
-
-    /// Whether this is a message of IPv6 about the link, which goes no further, whatever it says.
-    fn is_link_message(&self, frame: &ZeroCopyPacket<'_>) -> bool {
-        let meta = frame.meta();
-        let kind = frame.head().get(usize::from(meta.l4_offset)).copied();
-        meta.l4_protocol == ip_proto::ICMPV6
-            && meta.fragment != FragmentState::Later
-            && kind.is_some_and(|kind| {
-                kind == mld::QUERY || (icmpv6::ROUTER_SOLICIT..=icmpv6::REDIRECT).contains(&kind)
-            })
     }
 
     /// Lets the station hear a message that came whole (RFC 6980), rightly summed, for it or a group.
@@ -157,4 +146,16 @@ impl PacketUplink {
             _ => false,
         }
     }
+}
+
+/// Whether this is a message of IPv6 about the link, which goes no further, whatever it says.
+pub(super) fn is_link_message(frame: &ZeroCopyPacket<'_>) -> bool {
+    let meta = frame.meta();
+    let kind = frame.head().get(usize::from(meta.l4_offset)).copied();
+    meta.l3 == L3::Ipv6
+        && meta.l4_protocol == ip_proto::ICMPV6
+        && meta.fragment != FragmentState::Later
+        && kind.is_some_and(|kind| {
+            kind == mld::QUERY || (icmpv6::ROUTER_SOLICIT..=icmpv6::REDIRECT).contains(&kind)
+        })
 }

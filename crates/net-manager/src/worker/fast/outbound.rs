@@ -9,6 +9,7 @@ use net_nat::icmp::ErrorKind;
 use net_wire::ip_proto;
 
 use super::PacketUplink;
+use super::inbound::is_link_message;
 use super::neighbours::Found;
 use crate::worker::links::Links;
 use crate::worker::ports::PortId;
@@ -49,7 +50,9 @@ impl PacketUplink {
             self.drops.offload += 1;
             return false;
         }
-        let Some(dst) = frame.ip_dst().filter(|dst| self.carries(*dst)) else {
+        // What a guest says about its own link is nothing to another one, whoever it is sent to.
+        let dst = frame.ip_dst().filter(|dst| self.carries(*dst));
+        let Some(dst) = dst.filter(|_| !is_link_message(frame)) else {
             self.drops.address += 1;
             return false;
         };

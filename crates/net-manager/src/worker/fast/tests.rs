@@ -5,6 +5,10 @@ mod hostile;
 mod links;
 mod packets;
 mod published;
+mod six;
+mod six_frames;
+mod six_hostile;
+mod six_link;
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, mpsc};
@@ -106,7 +110,8 @@ impl World {
         }
         world.turn();
         // The announcement of the outside address.
-        let announced = world.outside();
+        let mut announced = world.outside();
+        announced.retain(|frame| frame.arp().is_some());
         assert_eq!(announced.len(), 1);
         assert_eq!(announced[0].arp().unwrap().target_ip, OUTSIDE);
         world
@@ -135,6 +140,7 @@ impl World {
             self.worker.read_ports(self.now);
         }
         self.worker.deadlines(self.now);
+        self.worker.follow_routes(self.now);
         self.worker.settle(self.now);
     }
 

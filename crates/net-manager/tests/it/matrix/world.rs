@@ -80,6 +80,8 @@ impl World {
         }
         if matches!(mode, Mode::Bridge | Mode::BridgeJoined) {
             near.ask("serve-dhcp eth0 198.51.100.50 198.51.100.59");
+        }
+        if matches!(mode, Mode::NatFast | Mode::Bridge | Mode::BridgeJoined) {
             near.ask(&format!("serve-ra eth0 {OUTSIDE6}"));
         }
         let network = Network::new(config);
@@ -98,7 +100,9 @@ impl World {
     /// Where guests find the host: a server of several addresses answers from the nearest one.
     pub(super) fn host(&self, six: bool) -> IpAddr {
         let text = match (self.mode, six) {
-            (Mode::NatKernel | Mode::HostOnly | Mode::Isolated, true) => ROUTER6_GLOBAL,
+            (Mode::NatKernel | Mode::NatFast | Mode::HostOnly | Mode::Isolated, true) => {
+                ROUTER6_GLOBAL
+            }
             (_, true) => HOST6,
             (Mode::NatUser | Mode::Bridge | Mode::BridgeJoined, false) => HOST,
             (_, false) => ROUTER,
@@ -130,16 +134,19 @@ fn config(mode: Mode, state: &std::path::Path) -> NetworkConfig {
         Mode::HostOnly | Mode::Isolated => (NetworkMode::HostOnly, Engine::Auto),
         Mode::Bridge | Mode::BridgeJoined => (NetworkMode::Bridge, Engine::Auto),
     };
-    if !matches!(mode, Mode::NatFast | Mode::Bridge | Mode::BridgeJoined) {
+    if !matches!(mode, Mode::Bridge | Mode::BridgeJoined) {
         config.subnet6 = Some(PREFIX6.parse().unwrap());
     }
     match mode {
         Mode::NatFast => {
-            config.uplink = Some(UplinkConfig::new(
+            let mut uplink = UplinkConfig::new(
                 UplinkDevice::Interface("up0".to_owned()),
                 format!("{HOST}/24").parse().unwrap(),
                 Some(NEAR.parse().unwrap()),
-            ));
+            );
+            // Its router is the one that advertises itself.
+            uplink.outside6 = Some(format!("{HOST6}/64").parse().unwrap());
+            config.uplink = Some(uplink);
         }
         Mode::Isolated => config.isolated = true,
         Mode::Bridge => config.take_over = Some("up0".to_owned()),
@@ -204,7 +211,7 @@ fn outside(netlink: &Netlink, mode: Mode) -> (Peer, Peer) {
     (near, far)
 }
 
-/// A guest with a lease, and an IPv6 address: of the network's router where it has one, else by hand.
+/// A guest with a lease, and an IPv6 address that it makes of what a router advertises.
 fn guest(netlink: &Netlink, network: &Network, mode: Mode, n: usize) -> Guest {
     let mut peer = Peer::start();
     let by_the_kernel = !matches!(mode, Mode::NatUser | Mode::NatFast) && n < 2;
@@ -228,16 +235,11 @@ fn guest(netlink: &Netlink, network: &Network, mode: Mode, n: usize) -> Guest {
     let ip = lease.split(' ').next().and_then(|ip| ip.parse().ok());
     let ip = ip.unwrap_or_else(|| panic!("{lease}"));
     let ip6 = match mode {
-        Mode::NatFast => {
-            let ip6 = format!("fd00:6::{}", n + 2);
-            peer.ask(&format!("up eth0 {ip6}/64 1500"));
-            ip6
-        }
         Mode::Bridge | Mode::BridgeJoined => peer.ask(&format!("global6 eth0 {OUTSIDE6}")),
         _ => peer.ask(&format!("global6 eth0 {PREFIX6}")),
     };
     match mode {
-        Mode::NatUser | Mode::NatKernel | Mode::Bridge | Mode::BridgeJoined => {
+        Mode::NatUser | Mode::NatKernel | Mode::NatFast | Mode::Bridge | Mode::BridgeJoined => {
             let router = peer.ask("routed6 eth0");
             assert!(router.starts_with("fe80:"), "{router}");
         }
@@ -246,7 +248,6 @@ fn guest(netlink: &Netlink, network: &Network, mode: Mode, n: usize) -> Guest {
             peer.ask(&format!("route 0.0.0.0/0 {ROUTER} eth0"));
             peer.ask(&format!("route ::/0 {ROUTER6} eth0"));
         }
-        _ => {}
     }
     let ip6 = ip6.parse().unwrap_or_else(|_| panic!("{ip6}"));
     Guest {

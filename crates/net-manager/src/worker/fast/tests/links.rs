@@ -8,13 +8,13 @@ use super::*;
 
 impl World {
     /// Takes the interface away.
-    fn unplug(&mut self) {
+    pub(super) fn unplug(&mut self) {
         self.outside.disconnect();
         self.turn();
     }
 
     /// Puts one with these capabilities in its place.
-    fn plug(&mut self, capabilities: Capabilities) {
+    pub(super) fn plug(&mut self, capabilities: Capabilities) {
         let (near, far) = memory::pair_with(capabilities, 1024);
         *self.cable.lock().unwrap() = Some((near, 1500));
         self.outside = far;
