@@ -19,7 +19,7 @@ use crate::error::{QueueError, SetupError};
 use crate::features;
 use crate::memory::GuestMemory;
 use crate::queue::{Interrupt, Queue};
-use crate::ring::{Access, Ahead, QueueSetup, QueueState, RingFeatures};
+use crate::ring::{Access, Ahead, InflightLog, QueueSetup, QueueState, RingFeatures};
 use crate::steering::Steering;
 
 /// The most pairs of queues a device has.
@@ -241,6 +241,18 @@ impl VirtioNet {
         memory: Arc<GuestMemory>,
         interrupt: Box<dyn Interrupt>,
     ) -> Result<(), SetupError> {
+        self.start_queue_with(index, setup, memory, interrupt, None)
+    }
+
+    /// [`Self::start_queue`] with a log of what is in flight.
+    pub(crate) fn start_queue_with(
+        &mut self,
+        index: usize,
+        setup: &QueueSetup,
+        memory: Arc<GuestMemory>,
+        interrupt: Box<dyn Interrupt>,
+        log: Option<InflightLog>,
+    ) -> Result<(), SetupError> {
         let has = |bit: u64| self.acknowledged & bit != 0;
         let ring = RingFeatures {
             packed: has(features::RING_PACKED),
@@ -254,7 +266,7 @@ impl VirtioNet {
         if queue.is_running() {
             return Err(SetupError::Running(index));
         }
-        queue.start(setup, ring, memory, interrupt)?;
+        queue.start(setup, ring, memory, interrupt, log)?;
         self.stats.peers += u64::from(!self.driven);
         self.driven = true;
         Ok(())
@@ -263,6 +275,12 @@ impl VirtioNet {
     /// Stops queue `index`; says where to go on if it ran.
     pub fn stop_queue(&mut self, index: usize) -> Option<QueueState> {
         self.queues.get_mut(index)?.stop()
+    }
+
+    /// [`Self::stop_queue`], by whoever keeps what it says: a log of what is in flight has nothing to add.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn end_queue(&mut self, index: usize) -> Option<QueueState> {
+        self.queues.get_mut(index)?.end()
     }
 
     /// Whether queue `index` is served.

@@ -80,6 +80,9 @@ pub enum SetupError {
     /// Features that were not offered.
     #[error("features {0:#x} were not offered")]
     Features(u64),
+    /// The log of what was in flight is none of this queue.
+    #[error("the log of what was in flight {0}")]
+    Inflight(&'static str),
     /// The queue runs; stop it first.
     #[error("queue {0} is running")]
     Running(usize),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{QueueError, SetupError};
 use crate::memory::{GuestMemory, Window};
 use crate::ring::{
-    Access, Ahead, Buffers, Chain, QueueSetup, QueueState, Ring, RingFeatures, Single,
+    Access, Ahead, Buffers, Chain, InflightLog, QueueSetup, QueueState, Ring, RingFeatures, Single,
 };
 
 /// Interrupts the driver of a queue: an eventfd, an MSI, a line.
@@ -84,8 +84,9 @@ impl Queue {
         features: RingFeatures,
         memory: Arc<GuestMemory>,
         interrupt: Box<dyn Interrupt>,
+        log: Option<InflightLog>,
     ) -> Result<(), SetupError> {
-        let mut ring = Ring::new(setup, features, &memory)?;
+        let mut ring = Ring::new(setup, features, &memory, log)?;
         // Whatever is there already is looked for at the next turn.
         ring.enable_kicks();
         self.fault = None;
@@ -100,6 +101,15 @@ impl Queue {
 
     pub(crate) fn stop(&mut self) -> Option<QueueState> {
         self.running.take().map(|running| running.ring.state())
+    }
+
+    /// Stops; the log of what was in flight has nothing more to say.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn end(&mut self) -> Option<QueueState> {
+        if let Some(running) = &mut self.running {
+            running.ring.end_log();
+        }
+        self.stop()
     }
 
     /// Stops, and forgets how it was broken.

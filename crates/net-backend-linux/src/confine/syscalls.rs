@@ -160,6 +160,8 @@ pub const BASE: List = &[
     Call::free(libc::SYS_madvise),
     Call::free(libc::SYS_brk),
     Call::free(libc::SYS_membarrier),
+    // The log of what is in flight, which a vhost-user front-end keeps.
+    Call::free(libc::SYS_memfd_create),
     // Signals to itself.
     Call::free(libc::SYS_rt_sigaction),
     Call::free(libc::SYS_rt_sigprocmask),

@@ -8,12 +8,14 @@
 //! drops the ring.
 
 mod descriptor;
+mod inflight;
 mod packed;
 mod split;
 
 use crate::error::{QueueError, SetupError};
 use crate::memory::{GuestMemory, Piece, Window};
 
+pub(crate) use inflight::InflightLog;
 pub(crate) use packed::PackedRing;
 pub(crate) use split::SplitRing;
 
@@ -173,19 +175,29 @@ macro_rules! either {
 }
 
 impl Ring {
-    /// Finds the parts of the queue in `memory`, which the caller keeps as long as the ring.
+    /// Finds the parts of the queue in `memory`, which the caller keeps as long as the ring. With a log
+    /// that another process has written the queue goes on where that stood, whatever `setup` says.
     ///
     /// # Errors
-    /// [`SetupError`] where they are not there, or not aligned, or the length cannot be.
+    /// [`SetupError`] where they are not there, or not aligned, or the length cannot be; or where the
+    /// log is no log of this queue.
     pub(crate) fn new(
         setup: &QueueSetup,
         features: RingFeatures,
         memory: &GuestMemory,
+        log: Option<InflightLog>,
     ) -> Result<Self, SetupError> {
         Ok(match features.packed {
-            false => Self::Split(SplitRing::new(setup, features, memory)?),
-            true => Self::Packed(PackedRing::new(setup, features, memory)?),
+            false => Self::Split(SplitRing::new(setup, features, memory, log)?),
+            true => Self::Packed(PackedRing::new(setup, features, memory, log)?),
         })
+    }
+
+    /// The ring ends here, and its [state](Self::state) is kept by whoever has asked for it: the log of
+    /// what is in flight has nothing more to say.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    pub(crate) fn end_log(&mut self) {
+        either!(self, ring => ring.end_log());
     }
 
     /// Descriptors of the ring.

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
 use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table, WRITE};
+use super::inflight::{InflightLog, PackedLog, Place};
 use super::{
     Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, Single, part, passes,
 };
@@ -58,6 +59,18 @@ impl Position {
     }
 }
 
+impl From<Place> for Position {
+    fn from((slot, wrap): Place) -> Self {
+        Self { slot, wrap }
+    }
+}
+
+impl From<Position> for Place {
+    fn from(at: Position) -> Self {
+        (at.slot, at.wrap)
+    }
+}
+
 /// A packed ring, seen from the device.
 pub(crate) struct PackedRing {
     descriptors: NonNull<u8>,
@@ -71,6 +84,7 @@ pub(crate) struct PackedRing {
     pushed: u16,
     /// The driver has been asked to kick.
     listening: bool,
+    log: Option<Box<PackedLog>>,
 }
 
 // SAFETY: the pointers lead to guest memory, which no thread owns; the ring itself belongs to one.
@@ -81,6 +95,7 @@ impl PackedRing {
         setup: &QueueSetup,
         features: RingFeatures,
         memory: &GuestMemory,
+        log: Option<InflightLog>,
     ) -> Result<Self, SetupError> {
         let size = setup.size;
         if size == 0 || size > 0x8000 {
@@ -94,7 +109,7 @@ impl PackedRing {
             QueueState::Fresh | QueueState::Split { .. } => (Position::START, Position::START),
         };
         let ring = LEN * u64::from(size);
-        Ok(Self {
+        let mut ring = Self {
             descriptors: part(memory, "descriptor ring", setup.descriptors, ring, 16)?,
             driver_events: part(memory, "driver event suppression", setup.driver, 4, 4)?,
             device_events: part(memory, "device event suppression", setup.device, 4, 4)?,
@@ -104,7 +119,33 @@ impl PackedRing {
             used,
             pushed: 0,
             listening: true,
-        })
+            log: None,
+        };
+        if let Some(log) = log {
+            let is_available = |at: Place| ring.look(at.into()).is_some();
+            let put = |slot, word| ring.put(slot, word);
+            let (log, place) = PackedLog::resume(log, size, is_available, put)?;
+            match place {
+                Some(place) => (ring.available, ring.used) = (place.into(), place.into()),
+                None => log.begin(ring.used.into()),
+            }
+            ring.log = Some(Box::new(log));
+        }
+        Ok(ring)
+    }
+
+    /// The state is asked for, and is all there is to know.
+    pub(super) fn end_log(&mut self) {
+        if let Some(log) = self.log.take() {
+            log.end();
+        }
+    }
+
+    /// Writes the second half of a slot, which gives it back.
+    #[inline]
+    fn put(&self, slot: u16, word: u64) {
+        // Release: the buffers are written before the word that gives them back.
+        self.word(slot).store(word.to_le(), Ordering::Release);
     }
 
     /// The second half of a slot: length, id and flags, in one word.
@@ -243,6 +284,33 @@ impl PackedRing {
 
     #[inline]
     pub(super) fn push(&mut self, id: u16, slots: u16, written: u32) {
+        if self.log.is_some() {
+            return self.push_noted(id, slots, written);
+        }
+        let word = self.returned(id, written);
+        self.put(self.used.slot, word);
+        self.advance_used(slots);
+    }
+
+    /// Gives back later, with the batch.
+    #[inline(never)]
+    fn push_noted(&mut self, id: u16, slots: u16, written: u32) {
+        let word = self.returned(id, written);
+        if let Some(log) = &mut self.log {
+            log.push(self.used.slot, slots, word);
+        }
+        self.advance_used(slots);
+    }
+
+    #[inline(always)]
+    fn advance_used(&mut self, slots: u16) {
+        self.used.advance(slots, self.size);
+        self.pushed = self.pushed.saturating_add(slots);
+    }
+
+    /// What gives a chain back.
+    #[inline(always)]
+    fn returned(&self, id: u16, written: u32) -> u64 {
         let mut flags = match self.used.wrap {
             true => AVAILABLE | USED,
             false => 0,
@@ -250,18 +318,21 @@ impl PackedRing {
         if written > 0 {
             flags |= WRITE;
         }
-        let word = u64::from(written) | u64::from(id) << 32 | u64::from(flags) << 48;
-        // Release: the buffers are written before the word that gives them back.
-        self.word(self.used.slot)
-            .store(word.to_le(), Ordering::Release);
-        self.used.advance(slots, self.size);
-        self.pushed = self.pushed.saturating_add(slots);
+        u64::from(written) | u64::from(id) << 32 | u64::from(flags) << 48
     }
 
     #[inline]
     pub(super) fn push_singles(&mut self, singles: &[Single]) {
+        if self.log.is_some() {
+            for single in singles {
+                self.push_noted(single.id, 1, single.written);
+            }
+            return;
+        }
         for single in singles {
-            self.push(single.id, 1, single.written);
+            let word = self.returned(single.id, single.written);
+            self.put(self.used.slot, word);
+            self.advance_used(1);
         }
     }
 
@@ -270,6 +341,9 @@ impl PackedRing {
         let pushed = core::mem::take(&mut self.pushed);
         if pushed == 0 {
             return false;
+        }
+        if self.log.is_some() {
+            self.show_noted();
         }
         // As for split rings: show first, then ask whether the driver sleeps.
         fence(Ordering::SeqCst);
@@ -285,6 +359,14 @@ impl PackedRing {
         }
         let new = self.used.slot;
         passes(event, new, new.wrapping_sub(pushed))
+    }
+
+    #[inline(never)]
+    fn show_noted(&mut self) {
+        if let Some(mut log) = self.log.take() {
+            log.publish(self.used.into(), |slot, word| self.put(slot, word));
+            self.log = Some(log);
+        }
     }
 
     #[inline]

@@ -4,6 +4,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 
 use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table};
+use super::inflight::{InflightLog, SplitLog};
 use super::{
     Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, Single, part, passes,
 };
@@ -35,6 +36,7 @@ pub(crate) struct SplitRing {
     published: u16,
     /// The driver has been asked to kick.
     listening: bool,
+    log: Option<Box<SplitLog>>,
 }
 
 // SAFETY: the pointers lead to guest memory, which no thread owns; the ring itself belongs to one.
@@ -45,6 +47,7 @@ impl SplitRing {
         setup: &QueueSetup,
         features: RingFeatures,
         memory: &GuestMemory,
+        log: Option<InflightLog>,
     ) -> Result<Self, SetupError> {
         let size = setup.size;
         if !size.is_power_of_two() || size > 0x8000 {
@@ -64,15 +67,37 @@ impl SplitRing {
             next_used: 0,
             published: 0,
             listening: true,
+            log: None,
         };
         if let QueueState::Split { available } = setup.state {
             ring.next_available = available;
         }
-        ring.seen_available = ring.next_available;
         // What was given back before stands in the ring.
         ring.next_used = u16::from_le(ring.used_u16(2).load(Ordering::Relaxed));
         ring.published = ring.next_used;
+        if let Some(log) = log {
+            let available = u16::from_le(ring.available_u16(2).load(Ordering::Acquire));
+            let (log, known) = SplitLog::resume(log, size, ring.next_used, available)?;
+            if known {
+                ring.next_available = ring.next_used;
+            }
+            ring.log = Some(Box::new(log));
+        }
+        ring.seen_available = ring.next_available;
         Ok(ring)
+    }
+
+    /// The head of the next chain, where another back end has left it and the log has it.
+    #[inline]
+    fn left_over(&self) -> Option<u16> {
+        self.log.as_ref()?.left_over(self.next_available)
+    }
+
+    /// The state is asked for, and is all there is to know.
+    pub(super) fn end_log(&mut self) {
+        if let Some(log) = self.log.take() {
+            log.end();
+        }
     }
 
     /// The 16-bit field at byte `at` of the available ring, an even number within it.
@@ -108,8 +133,10 @@ impl SplitRing {
         if self.next_available == self.seen_available && !self.look()? {
             return Ok(None);
         }
-        let at = RING_HEADER + 2 * self.slot(self.next_available);
-        let head = u16::from_le(self.available_u16(at).load(Ordering::Relaxed));
+        let head = self.left_over().unwrap_or_else(|| {
+            let at = RING_HEADER + 2 * self.slot(self.next_available);
+            u16::from_le(self.available_u16(at).load(Ordering::Relaxed))
+        });
         let first = out.pieces.len() as u32;
         self.walk(head, memory, out)?;
         self.next_available = self.next_available.wrapping_add(1);
@@ -131,6 +158,9 @@ impl SplitRing {
         access: Access,
         out: &mut [Single],
     ) -> usize {
+        if self.left_over().is_some() {
+            return 0;
+        }
         let first = self.next_available;
         if usize::from(self.seen_available.wrapping_sub(first)) < out.len() && self.look().is_err()
         {
@@ -273,8 +303,11 @@ impl SplitRing {
         if old == new {
             return false;
         }
-        // Release: entries and buffers are written before the index that shows them.
-        self.used_u16(2).store(new.to_le(), Ordering::Release);
+        if self.log.is_none() {
+            self.show(new);
+        } else {
+            self.show_and_note(old, new);
+        }
         self.published = new;
         // Between showing what is there and asking whether the driver sleeps, nothing may change
         // places: it does the same in the other order (2.7.10).
@@ -285,6 +318,20 @@ impl SplitRing {
             passes(event, new, old)
         } else {
             u16::from_le(self.available_u16(0).load(Ordering::Relaxed)) & NO_INTERRUPT == 0
+        }
+    }
+
+    #[inline]
+    fn show(&self, used: u16) {
+        // Release: entries and buffers are written before the index that shows them.
+        self.used_u16(2).store(used.to_le(), Ordering::Release);
+    }
+
+    #[inline(never)]
+    fn show_and_note(&mut self, old: u16, new: u16) {
+        if let Some(mut log) = self.log.take() {
+            log.publish(old, new, |used| self.show(used));
+            self.log = Some(log);
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) enum ProtocolError {
     Region(u64),
     #[error("more regions, or larger ones, than are served")]
     TooMuchMemory,
+    #[error("this cannot be the logs of what is in flight")]
+    Inflight,
     #[error("ring {0} has no kick, and rings are not polled")]
     NoKick(u8),
     #[error("features {0:#x} were not offered")]

@@ -40,22 +40,15 @@ impl Mapped {
     /// # Errors
     /// [`ProtocolError`] where it is not within its file, or not to be mapped.
     pub(super) fn new(at: RegionAt, file: File) -> Result<Self, ProtocolError> {
-        let end = at.offset.checked_add(at.size);
-        let end = end.ok_or(ProtocolError::Region(at.guest))?;
-        let (file_len, unit) = sys::file_extent(&file)?;
-        if at.size == 0 || at.size > MAX_BYTES || end > file_len {
+        if at.size > MAX_BYTES {
             return Err(ProtocolError::Region(at.guest));
         }
+        let part = Mapping::part(&file, at.offset, at.size)?;
+        let (mapping, start) = part.ok_or(ProtocolError::Region(at.guest))?;
         if !sys::cannot_shrink(&file) {
             warn_of_shrinking();
         }
-        let start = at.offset & !(unit - 1);
-        let whole = end.checked_next_multiple_of(unit);
-        let len = whole.and_then(|end| usize::try_from(end - start).ok());
-        let mapping = Mapping::new(&file, start, len.ok_or(ProtocolError::Region(at.guest))?)?;
-        let host = mapping
-            .at((at.offset - start) as usize)
-            .ok_or(ProtocolError::Region(at.guest))?;
+        let host = mapping.at(start).ok_or(ProtocolError::Region(at.guest))?;
         let region = super::region_of(mapping, host, at)?;
         Ok(Self { at, region })
     }

@@ -11,19 +11,20 @@
 //! message is carried out, and the worker does not wait for it even then.
 //!
 //! Served are the protocol features `MQ`, `REPLY_ACK`, `CONFIG`, `CONFIGURE_MEM_SLOTS` (64 slots),
-//! `RESET_DEVICE` and `STATUS`. **Not served** are `INFLIGHT_SHMFD` (a chain is taken and given back
-//! under one lock, so only a back end killed in between loses any), `LOG_SHMFD` (live migration),
-//! rings that are polled instead of kicked, and an IOMMU.
+//! `RESET_DEVICE`, `STATUS` and `INFLIGHT_SHMFD`. **Not served** are `LOG_SHMFD` (live migration), rings
+//! that are polled instead of kicked, and an IOMMU.
 //!
 //! # Hostile front-ends
 //!
 //! Every malformed message ends its connection, and nothing else. Descriptors for kicks and calls must
-//! be eventfds; kicks are never read, calls never waited for. Memory must lie within its file. What
+//! be eventfds; kicks are never read, calls never waited for. Memory must lie within its file, and logs
+//! in a sealed one; what they hold is checked when a ring starts, and not read again. What
 //! remains is trust in two things: that the file is not shortened afterwards (sealed files cannot be;
 //! otherwise a warning is logged), and that nobody takes `O_NONBLOCK` away from a call descriptor
 //! again and fills it, which would hold up the worker.
 
 mod error;
+mod inflight;
 mod memory;
 mod messages;
 mod port;

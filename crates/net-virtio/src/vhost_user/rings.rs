@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::ProtocolError;
+use super::inflight::Area;
 use super::memory::MemoryTable;
 use super::sys::{self, Kicks};
 use crate::device::VirtioNet;
@@ -79,6 +80,8 @@ pub(super) struct Rings {
     device: VirtioNet,
     rings: Vec<Ring>,
     memory: MemoryTable,
+    /// Where the rings note what is in flight.
+    inflight: Option<Area>,
     kicks: Arc<Kicks>,
     /// [`PROTOCOL_FEATURES`] is agreed on: rings wait to be enabled.
     gated: bool,
@@ -95,6 +98,7 @@ impl Rings {
             device,
             rings: Vec::new(),
             memory: MemoryTable::default(),
+            inflight: None,
             kicks,
             gated: false,
             status: 0,
@@ -164,7 +168,9 @@ impl Rings {
     /// Stops a ring; says where it stands. It needs a kick to start again.
     pub(super) fn take_base(&mut self, index: u32) -> Result<u32, ProtocolError> {
         let index = self.index(index)?;
-        self.stop(index);
+        if let Some(state) = self.device.end_queue(index) {
+            self.rings[index].state = state;
+        }
         self.drop_kick(index);
         self.follow_pairs();
         Ok(encode(self.rings[index].state, self.is_packed()))
@@ -238,6 +244,22 @@ impl Rings {
         old
     }
 
+    /// Has the rings note what is in flight, and go on from what the notes say; gives back where they
+    /// noted it before.
+    pub(super) fn set_inflight(&mut self, area: Area) -> Result<Option<Area>, ProtocolError> {
+        for index in 0..self.rings.len() {
+            self.stop(index);
+        }
+        let old = self.inflight.replace(area);
+        for index in 0..self.rings.len() {
+            if self.device.fault(index).is_none() {
+                self.start(index)?;
+            }
+        }
+        self.follow_pairs();
+        Ok(old)
+    }
+
     /// Every ring off and forgotten, nothing acknowledged; the memory stays.
     pub(super) fn reset(&mut self) {
         self.reset_driver();
@@ -246,6 +268,7 @@ impl Rings {
 
     fn reset_driver(&mut self) {
         self.device.reset();
+        self.inflight = None;
         self.status = 0;
         self.chosen = false;
     }
@@ -321,7 +344,7 @@ impl Rings {
         self.rings = (0..self.device.queues()).map(|_| ring()).collect();
     }
 
-    fn is_packed(&self) -> bool {
+    pub(super) fn is_packed(&self) -> bool {
         self.device.acknowledged() & features::RING_PACKED != 0
     }
 
@@ -367,7 +390,12 @@ impl Rings {
         };
         let caller = Box::new(Caller(Arc::clone(&ring.calls)));
         let memory = Arc::clone(self.memory.guest());
-        self.device.start_queue(index, &setup, memory, caller)?;
+        let log = match &self.inflight {
+            Some(area) => area.log(index, self.is_packed())?,
+            None => None,
+        };
+        self.device
+            .start_queue_with(index, &setup, memory, caller, log)?;
         self.follow_pairs();
         Ok(())
     }

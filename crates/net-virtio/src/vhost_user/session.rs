@@ -15,6 +15,7 @@ use vhost::vhost_user::{
 };
 
 use super::error::ProtocolError;
+use super::inflight::{Area, AreaAt};
 use super::memory::{MAX_REGIONS, Mapped, MemoryTable, RegionAt};
 use super::rings::{RingAt, Rings};
 use super::shared::Shared;
@@ -245,12 +246,28 @@ impl VhostUserBackendReqHandler for Session {
         refuse("an object of another device")
     }
 
-    fn get_inflight_fd(&self, _inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        refuse("a log of what is in flight")
+    fn get_inflight_fd(&self, inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        let wanted = inflight.num_queues;
+        let (queues, packed) = self.with(|rings| (rings.device().queues(), rings.is_packed()));
+        if usize::from(wanted) > queues {
+            return Err(ProtocolError::Ring(wanted.into()).into());
+        }
+        let (at, file) = Area::create(wanted, inflight.queue_size, packed)?;
+        let answer = VhostUserInflight::new(at.size, at.offset, at.queues, at.entries);
+        Ok((answer, file))
     }
 
-    fn set_inflight_fd(&self, _inflight: &VhostUserInflight, _file: File) -> Result<()> {
-        refuse("a log of what is in flight")
+    fn set_inflight_fd(&self, inflight: &VhostUserInflight, file: File) -> Result<()> {
+        let at = AreaAt {
+            size: inflight.mmap_size,
+            offset: inflight.mmap_offset,
+            queues: inflight.num_queues,
+            entries: inflight.queue_size,
+        };
+        let area = Area::map(at, &file)?;
+        // What it replaces is unmapped without the lock.
+        drop(self.with(|rings| rings.set_inflight(area))?);
+        Ok(())
     }
 
     fn get_shmem_config(&self) -> Result<VhostUserShMemConfig> {
@@ -281,4 +298,5 @@ const OFFERED: VhostUserProtocolFeatures = VhostUserProtocolFeatures::REPLY_ACK
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
     .union(VhostUserProtocolFeatures::RESET_DEVICE)
-    .union(VhostUserProtocolFeatures::STATUS);
+    .union(VhostUserProtocolFeatures::STATUS)
+    .union(VhostUserProtocolFeatures::INFLIGHT_SHMFD);

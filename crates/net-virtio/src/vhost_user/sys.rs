@@ -6,7 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
-use rustix::fs::{OFlags, SealFlags, fcntl_get_seals, fcntl_getfl, fcntl_setfl, fstat};
+use rustix::fs::{
+    MemfdFlags, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fcntl_getfl, fcntl_setfl,
+    fstat, memfd_create,
+};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Events fetched at a time, and how often: more than a device has queues.
@@ -104,7 +107,7 @@ pub(super) fn ring(fd: &OwnedFd) -> io::Result<()> {
 }
 
 /// Length of a file in bytes, and the unit in which it can be mapped.
-pub(super) fn file_extent(file: &File) -> io::Result<(u64, u64)> {
+fn file_extent(file: &File) -> io::Result<(u64, u64)> {
     let stat = fstat(file)?;
     let len = u64::try_from(stat.st_size).unwrap_or(0);
     // Files of huge pages are mapped by whole pages only, and say so here. 64 KiB is a multiple of
@@ -117,6 +120,18 @@ pub(super) fn file_extent(file: &File) -> io::Result<(u64, u64)> {
 /// Whether the file cannot become shorter. Touching memory behind the end of its file is a `SIGBUS`.
 pub(super) fn cannot_shrink(file: &File) -> bool {
     fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
+}
+
+/// A file of so many bytes that nobody can shorten or lengthen, to be shared.
+pub(super) fn sealed_file(name: &str, len: u64) -> io::Result<File> {
+    let file = File::from(memfd_create(
+        name,
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?);
+    file.set_len(len)?;
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    fcntl_add_seals(&file, seals)?;
+    Ok(file)
 }
 
 /// A piece of a file, mapped shared.
@@ -141,6 +156,23 @@ impl Mapping {
         let start = unsafe { mmap(std::ptr::null_mut(), len, access, flags, file, offset)? };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, len })
+    }
+
+    /// Maps the `size` bytes from `offset` on, whatever both are multiples of, and says where in the
+    /// mapping they begin; `None` where the file does not have them.
+    pub(crate) fn part(file: &File, offset: u64, size: u64) -> io::Result<Option<(Self, usize)>> {
+        let (file_len, unit) = file_extent(file)?;
+        let end = offset.checked_add(size).filter(|end| *end <= file_len);
+        let start = offset & !(unit - 1);
+        let len = end
+            .filter(|_| size > 0)
+            .and_then(|end| end.checked_next_multiple_of(unit))
+            .and_then(|end| usize::try_from(end - start).ok());
+        let Some(len) = len else {
+            return Ok(None);
+        };
+        let mapping = Self::new(file, start, len)?;
+        Ok(Some((mapping, (offset - start) as usize)))
     }
 
     /// The address `offset` bytes into it, if it is that long.

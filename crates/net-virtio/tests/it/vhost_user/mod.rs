@@ -1,6 +1,7 @@
 //! The back end for vhost-user, over its socket: a front-end that speaks the protocol byte by byte.
 
 mod hostile;
+mod inflight;
 mod memory;
 mod status;
 mod traffic;
@@ -40,6 +41,8 @@ pub(crate) const SET_PROTOCOL_FEATURES: u32 = 16;
 pub(crate) const GET_QUEUE_NUM: u32 = 17;
 pub(crate) const SET_VRING_ENABLE: u32 = 18;
 pub(crate) const GET_CONFIG: u32 = 24;
+pub(crate) const GET_INFLIGHT_FD: u32 = 31;
+pub(crate) const SET_INFLIGHT_FD: u32 = 32;
 pub(crate) const RESET_DEVICE: u32 = 34;
 pub(crate) const GET_MAX_MEM_SLOTS: u32 = 36;
 pub(crate) const ADD_MEM_REG: u32 = 37;
@@ -180,6 +183,18 @@ impl Front {
         bell
     }
 
+    /// Describes a ring up to its kick, and enables it, without a wait for any answer.
+    pub(crate) fn describe(&self, index: u32, setup: &QueueSetup, base: u32) {
+        let kick = EventFd::new(EFD_NONBLOCK).unwrap();
+        let size = setup.size.into();
+        self.send(SET_VRING_NUM, PLAIN, &pair(index, size), &[]);
+        self.send(SET_VRING_BASE, PLAIN, &pair(index, base), &[]);
+        self.send(SET_VRING_ADDR, PLAIN, &addresses(index, setup), &[]);
+        let body = words(&[index.into()]);
+        self.send(SET_VRING_KICK, PLAIN, &body, &[kick.as_raw_fd()]);
+        self.send(SET_VRING_ENABLE, PLAIN, &pair(index, 1), &[]);
+    }
+
     /// Stops a ring; its base.
     pub(crate) fn stop(&self, index: u32) -> u32 {
         let body = self.ask(GET_VRING_BASE, &pair(index, 0));
@@ -298,9 +313,21 @@ impl Machine {
 
     /// A front-end for a guest that is there already, whose rings stand at these bases.
     pub(crate) fn attach(path: &Path, guest: Guest, memory: File, bases: [u32; 2]) -> Self {
+        Self::attach_with(path, guest, memory, bases, |_| {})
+    }
+
+    /// The same with more to say before rings are described.
+    pub(crate) fn attach_with(
+        path: &Path,
+        guest: Guest,
+        memory: File,
+        bases: [u32; 2],
+        say: impl FnOnce(&Front),
+    ) -> Self {
         let front = Front::connect(path);
         front.negotiate(guest.shape.features());
         front.share(&memory);
+        say(&front);
         let fresh = match guest.shape.options.packed {
             true => 0x8000_8000,
             false => 0,
