@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::daemon::server_of;
 use crate::Result;
 use crate::e2e::proc::{self, Proc};
-use crate::e2e::world::{HOST, Namespace, OUTSIDE, World};
+use crate::e2e::world::{HOST, Namespace, OUTSIDE, OUTSIDE6, World};
 use crate::e2e::{Case, Checks, Context, ensure};
 
 const GROUP: &str = "e2e kernel";
@@ -227,11 +227,35 @@ fn fast(context: &Context, checks: &mut Checks) {
         "203.0.113.9/24",
         "--via",
         OUTSIDE,
+        "--outside6",
+        "2001:db8:203::9/64",
+        "--via6",
+        OUTSIDE6,
+        "-p",
+        "[2001:db8:203::9]:8095:80",
     ];
     let started = checks.step("the network is up", || Lab::start(world, "kfast", &options));
     let Some(lab) = started else { return };
     checks.step("the guest reaches the outside", || {
         lab.guest(&format!("ping -c1 -W2 {OUTSIDE}"))
+    });
+    checks.step("it hears of a router of IPv6, and reaches it", || {
+        let routed = "for i in $(seq 100); do ip -6 route show default | grep -q via && break; \
+                      sleep 0.1; done";
+        lab.guest(&format!("{routed}; ping -6 -c1 -W2 {OUTSIDE6}"))
+    });
+    checks.step("status says by which address and router", || {
+        let out = lab.ask(&["status"])?;
+        let says = format!("203.0.113.9 and 2001:db8:203::9, IPv6 by {OUTSIDE6}");
+        ensure(out.contains(&says) && !out.contains("among guests"), || out)
+    });
+    checks.step("a port of it, with the client's address", || {
+        let mut command = lab.guest.command("sh");
+        let text = format!("{} tcp-who [::]:80", world.helper_command());
+        let mut server = Proc::spawn(command.args(["-c", &text]), &world.log("served"))?;
+        server.wait_until(SHORT, |out| out.contains("ready"))?;
+        let out = world.ask_from_outside(&["tcp-ask", "[2001:db8:203::9]:8095"])?;
+        ensure(out.trim() == format!("you are {OUTSIDE6}"), || out.clone())
     });
     checks.step("its server has no capability", || {
         let server = server_of(lab.up.pid()).ok_or("there is no server")?;
