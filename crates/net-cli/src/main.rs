@@ -81,7 +81,11 @@ fn dispatch(command: Command) -> Result<ExitCode, UsageError> {
             say(format_args!("arcbox-net {}", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::SUCCESS)
         }
-        Command::Qemu { network, command } => qemu::qemu(network, command),
+        Command::Qemu {
+            network,
+            vhost_user,
+            command,
+        } => qemu::qemu(network, vhost_user, command),
         Command::Up {
             file,
             network,

@@ -4,12 +4,15 @@
 //! to a running network, and what the server asks the keeper for.
 
 mod port;
+mod vhost_user;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use net_manager::PortOptions;
+
+pub(crate) use self::vhost_user::{VhostUserPlace, child_queues};
 
 use crate::usage::UsageError;
 use crate::vmnet::VmnetUplink;
@@ -25,7 +28,7 @@ pub(crate) enum Place {
     Vfkit(PathBuf),
     /// bess, listening here.
     Bess(PathBuf),
-    /// A VMM that speaks vhost-user, listening here.
+    /// A VMM that speaks vhost-user, here or there.
     VhostUser(VhostUserPlace),
     /// A socket that was inherited under this number, for Virtualization.framework.
     VzFd(i32),
@@ -49,13 +52,6 @@ pub(crate) enum Place {
     Child,
     /// One of the above that this program serves, and what its switch is to do with it.
     OnPort(Box<Place>, PortOptions),
-}
-
-/// Where a VMM connects to speak vhost-user, and the pairs of queues it gets.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct VhostUserPlace {
-    pub(crate) path: PathBuf,
-    pub(crate) queues: Option<u16>,
 }
 
 /// A TAP device for a virtual machine, and who may open it.
@@ -127,10 +123,7 @@ impl fmt::Display for Place {
             Self::QemuDgram(path) => write!(f, "qemu-dgram:{}", path.display()),
             Self::Vfkit(path) => write!(f, "vfkit:{}", path.display()),
             Self::Bess(path) => write!(f, "bess:{}", path.display()),
-            Self::VhostUser(vhost) => {
-                write!(f, "vhost-user:{}", vhost.path.display())?;
-                option(f, "queues", vhost.queues)
-            }
+            Self::VhostUser(vhost) => vhost.fmt(f),
             Self::VzFd(fd) => write!(f, "vz-fd:{fd}"),
             Self::Vmnet(uplink) => write!(f, "vmnet:{uplink}"),
             Self::Netns(name) => write!(f, "netns:{name}"),
@@ -191,7 +184,7 @@ impl FromStr for Place {
             "qemu-dgram" => Ok(Self::QemuDgram(rest.into())),
             "vfkit" => Ok(Self::Vfkit(rest.into())),
             "bess" => Ok(Self::Bess(rest.into())),
-            "vhost-user" => vhost_user(rest),
+            "vhost-user" => Ok(Self::VhostUser(vhost_user::parse(rest)?)),
             "vz-fd" => Ok(Self::VzFd(inherited_fd(rest)?)),
             "vmnet" => Ok(Self::Vmnet(rest.parse()?)),
             "netns" => Ok(Self::Netns(rest.to_owned())),
@@ -202,21 +195,6 @@ impl FromStr for Place {
         };
         Ok(place?.on_port(port))
     }
-}
-
-fn vhost_user(text: &str) -> Result<Place, UsageError> {
-    let (path, options) = split(text);
-    let mut vhost = VhostUserPlace {
-        path: path.into(),
-        queues: None,
-    };
-    for (key, value) in options {
-        match key {
-            "queues" => vhost.queues = Some(number(key, value, 1, 128)?),
-            _ => return Err(unknown("vhost-user", key, "queues")),
-        }
-    }
-    Ok(Place::VhostUser(vhost))
 }
 
 fn tap(text: &str) -> Result<Place, UsageError> {

@@ -25,7 +25,7 @@ pub(crate) fn up(
     if places.is_empty() && network.name.is_none() {
         return Err(UsageError::new(
             "nothing to attach: give --attach, --qemu-stream, --qemu-dgram, --vfkit, --vz-fd, \
-             --bess, --netns or --tap, or a --name by which to attach later",
+             --bess, --vhost-user, --netns or --tap, or a --name by which to attach later",
         ));
     }
     crate::vmnet::check(&network, &places)?;

@@ -7,7 +7,9 @@ pub(crate) const USAGE: &str = "\
 arcbox-net: networks for virtual machines, containers and commands
 
     arcbox-net run  [NETWORK OPTIONS] -- CMD [ARG...]   run CMD on a network of its own
-    arcbox-net qemu [NETWORK OPTIONS] -- QEMU [ARG...]  start QEMU with a virtio NIC on a network
+    arcbox-net qemu [NETWORK OPTIONS] [--vhost-user] -- QEMU [ARG...]
+                                                        start QEMU with a virtio NIC on a network;
+                                                        in its shared memory with --vhost-user
     arcbox-net up   [-f FILE.toml] [NETWORK OPTIONS] [ATTACH...]
                                                         serve until SIGINT or SIGTERM
     arcbox-net demo                                     show every part at work
@@ -34,11 +36,14 @@ NETWORK OPTIONS
     --storm KIND=N|off[,...]      what a guest may have flooded, in frames a second, of the kinds
                                   broadcast (1000), multicast (10000), unknown (1000)
     --snooping                    IGMP and MLD snooping: a group's frames go to who listens
-    --queues N                    queue pairs of the TAP devices made for guests (1)
+    --queues N                    queue pairs of the TAP devices made for guests, and of the NIC of
+                                  qemu --vhost-user (1)
     --reserve MAC|NAME=ADDRESS    an address kept for one guest; may be repeated
     --uplink tap:NAME|if:NAME     with --engine fast: the way out,
     --outside ADDRESS/PREFIX        the address that all guests share there,
-    --via ADDRESS                   and the router
+    --via ADDRESS                   and the router;
+    --outside6 ADDRESS/PREFIX       the same of IPv6, which does not leave without it,
+    --via6 ADDRESS                  and the router (those that advertise themselves)
     --state-dir DIR               where networks keep lock, journal and control socket
     --subnet CIDR                 addresses of the network (10.0.2.0/24)
     --mtu N                       largest IP packet, 576 to 65520 (1500)
@@ -54,8 +59,10 @@ ATTACH (each may be repeated: many guests, one network)
     --qemu-dgram PATH             QEMU -netdev dgram,...,remote.type=unix,remote.path=PATH
     --vfkit PATH                  vfkit, libkrun, Virtualization.framework: unixgram
     --bess PATH                   SOCK_SEQPACKET
-    --vhost-user PATH[,queues=N]  virtio-net itself, in the machine's shared memory (Linux): QEMU
-                                  -netdev vhost-user, Cloud Hypervisor --net vhost_user=true,socket=
+    --vhost-user PATH[,server=on|off][,queues=N]
+                                  virtio-net itself, in the machine's shared memory (Linux): QEMU
+                                  -netdev vhost-user, Cloud Hypervisor --net vhost_user=true,socket=;
+                                  with server=off the machine listens, and is called again (on)
     --vz-fd N                     Virtualization.framework: the inherited end of a socket pair
     --vmnet shared|host-only|bridged=IF
                                   macOS: the switch alone, its way out, DHCP and DNS by macOS

@@ -26,6 +26,8 @@ pub(crate) enum Command {
     /// Run a QEMU with a NIC on a network of its own.
     Qemu {
         network: NetworkOptions,
+        /// Over vhost-user, in place of a stream socket.
+        vhost_user: bool,
         command: Vec<OsString>,
     },
     /// Serve until a signal.
@@ -89,11 +91,19 @@ where
         Some(other) => return Err(other.unexpected().into()),
     };
     match name.to_str() {
-        Some("run") => with_command(parser, |network, command| Command::Run { network, command }),
-        Some("qemu") => with_command(parser, |network, command| Command::Qemu {
+        Some("run") => with_command(parser, None, |network, _, command| Command::Run {
             network,
             command,
         }),
+        Some("qemu") => with_command(
+            parser,
+            Some("vhost-user"),
+            |network, vhost_user, command| Command::Qemu {
+                network,
+                vhost_user,
+                command,
+            },
+        ),
         Some("up") => up(parser),
         Some("demo") => nothing_more(parser, Command::Demo),
         Some("doctor") => nothing_more(parser, Command::Doctor),
@@ -121,12 +131,15 @@ where
     }
 }
 
-/// `[NETWORK OPTIONS] -- CMD [ARG...]`; the `--` may be left out where CMD is no option.
+/// `[NETWORK OPTIONS] -- CMD [ARG...]`; the `--` may be left out where CMD is no option. One option
+/// more, without a value, may be `flag`.
 fn with_command(
     mut parser: lexopt::Parser,
-    make: impl FnOnce(NetworkOptions, Vec<OsString>) -> Command,
+    flag: Option<&str>,
+    make: impl FnOnce(NetworkOptions, bool, Vec<OsString>) -> Command,
 ) -> Result<Command, UsageError> {
     let mut network = NetworkOptions::default();
+    let mut is_flagged = false;
     let mut command = Vec::new();
     while let Some(argument) = parser.next()? {
         if let Value(first) = argument {
@@ -136,6 +149,7 @@ fn with_command(
         }
         match &argument {
             Short('h') | Long("help") => return Ok(Command::Help),
+            Long(name) if flag == Some(*name) => is_flagged = true,
             _ => {
                 let option = spelled(argument)?;
                 network::option(&mut network, &option, &mut parser)?;
@@ -145,7 +159,7 @@ fn with_command(
     if command.is_empty() {
         return Err(UsageError::new("no command to run: put it behind `--`"));
     }
-    Ok(make(network, command))
+    Ok(make(network, is_flagged, command))
 }
 
 fn up(mut parser: lexopt::Parser) -> Result<Command, UsageError> {
@@ -232,8 +246,19 @@ mod tests {
         assert_eq!(network.dns.len(), 3);
         assert!(network.host_loopback);
         assert_eq!(command, ["sh", "-c", "true", "--mtu", "1"]);
+        let line = "qemu --vhost-user --queues 2 -- qemu-system-x86_64 --vhost-user";
+        let Ok(Command::Qemu {
+            network,
+            vhost_user,
+            command,
+        }) = parsed(line)
+        else {
+            panic!("{line}")
+        };
+        assert!(vhost_user && network.queues == Some(2));
+        assert_eq!(command, ["qemu-system-x86_64", "--vhost-user"]);
         let line = "up -f net.toml --qemu-stream /a --qemu-stream /b --vfkit /c --netns 17 \
-                    --vhost-user /d,queues=2 \
+                    --vhost-user /d,queues=2,server=off \
                     --tap tap0 --attach tap:vm0,queues=4 --attach netns:blue";
         let Ok(Command::Up { attach, file, .. }) = parsed(line) else {
             panic!("{line}")
@@ -244,7 +269,7 @@ mod tests {
             "qemu-stream:/b",
             "vfkit:/c",
             "netns:17",
-            "vhost-user:/d,queues=2",
+            "vhost-user:/d,server=off,queues=2",
             "served-tap:tap0",
             "tap:vm0,queues=4",
             "netns:blue",
@@ -343,6 +368,9 @@ mod tests {
             ("run --dns here -- true", "here"),
             ("run", "no command to run"),
             ("demo now", "now"),
+            ("run --vhost-user -- true", "--vhost-user"),
+            ("qemu --vhost-user=/x -- true", "--vhost-user"),
+            ("up --vhost-user /x,server=maybe", "`maybe`"),
             ("up --vz-fd two", "`two`"),
             ("up --vz-fd 2", "`2`"),
             ("up --vmnet star", "`star`"),

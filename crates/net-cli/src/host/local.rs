@@ -15,6 +15,9 @@ use crate::usage::UsageError;
 #[derive(Default)]
 pub(crate) struct Local {
     paths: Vec<(Place, BoundPath)>,
+    /// Those that are called.
+    #[cfg(target_os = "linux")]
+    feeds: Vec<(Place, crate::keeper::Feed)>,
     /// What [`Place::Command`] becomes.
     #[cfg(target_os = "linux")]
     pub(crate) command: Vec<std::ffi::OsString>,
@@ -48,6 +51,22 @@ impl Local {
         let (ours, theirs) = UnixStream::pair().map_err(failed("make a socket pair"))?;
         self.childs_end = Some(theirs);
         Ok(Opened::Served(Device::QemuStream, ours.into()))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn vhost_user(
+        &mut self,
+        place: &Place,
+        vhost: &crate::place::VhostUserPlace,
+    ) -> Result<Opened, UsageError> {
+        let queues = vhost.queues.unwrap_or(1);
+        if !vhost.calls {
+            let device = Device::VhostUserListener(queues);
+            return self.bound(place, device, BoundPath::stream(&vhost.path));
+        }
+        let (feed, theirs) = crate::keeper::Feed::start(&vhost.path)?;
+        self.feeds.push((place.clone(), feed));
+        Ok(Opened::Served(Device::VhostUserFeed(queues), theirs))
     }
 
     #[cfg(target_os = "linux")]
@@ -103,10 +122,7 @@ impl Host for Local {
                 self.bound(place, Device::BessListener, BoundPath::sequenced(path))
             }
             #[cfg(target_os = "linux")]
-            Place::VhostUser(vhost) => {
-                let device = Device::VhostUserListener(vhost.queues.unwrap_or(1));
-                self.bound(place, device, BoundPath::stream(&vhost.path))
-            }
+            Place::VhostUser(vhost) => self.vhost_user(place, vhost),
             Place::VzFd(fd) => inherited(*fd),
             Place::Vmnet(uplink) => uplink.open(guest.mtu).map(Opened::Backend),
             Place::Child => self.pair(),
@@ -121,6 +137,8 @@ impl Host for Local {
     fn close(&mut self, place: &Place) {
         let (place, _) = place.parts();
         self.paths.retain(|(other, _)| other != place);
+        #[cfg(target_os = "linux")]
+        self.feeds.retain(|(other, _)| other != place);
         #[cfg(target_os = "linux")]
         if let (Place::Tap(tap), Some(taps)) = (place, &self.taps)
             && let Err(err) = taps.close(&tap.name)

@@ -70,6 +70,8 @@ pub(crate) enum Device {
     BessListener,
     /// A bound stream socket, for a VMM to connect to; pairs of queues.
     VhostUserListener(u16),
+    /// A socket over which connections to a VMM come; pairs of queues.
+    VhostUserFeed(u16),
     /// A TAP device.
     Tap,
     /// A packet socket at one end of a virtual Ethernet pair.

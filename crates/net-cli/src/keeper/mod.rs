@@ -11,6 +11,7 @@
 //! | `serving` | the server's beginning and end, inside its process |
 //! | `relay`, `permits` | the control socket, and what the server may ask for because a user did |
 //! | `wire`, `remote` | what the two say to each other |
+//! | `feed` | connections to a path that the keeper makes for the server, again and again |
 //! | `confine` | how the server closes the doors behind itself |
 //! | `attempts` | whether they are closed, tried |
 //! | `in_process` | everything in one process, on systems without such doors |
@@ -19,6 +20,8 @@
 mod attempts;
 #[cfg(target_os = "linux")]
 mod confine;
+#[cfg(target_os = "linux")]
+mod feed;
 #[cfg(target_os = "linux")]
 mod grant;
 #[cfg(not(target_os = "linux"))]
@@ -38,9 +41,11 @@ mod wire;
 
 #[cfg(target_os = "linux")]
 pub(crate) use attempts::{attempts, probe as probe_confinement};
-#[cfg(not(target_os = "linux"))]
-pub(crate) use in_process::Keeper;
 #[cfg(target_os = "linux")]
-pub(crate) use process::Keeper;
+pub(crate) use feed::{Feed, next_connection};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use in_process::{Keeper, Running};
+#[cfg(target_os = "linux")]
+pub(crate) use process::{Keeper, Running};
 #[cfg(target_os = "linux")]
 pub(crate) use serving::server;

@@ -24,7 +24,7 @@ pub(super) fn take<'a>(
             Some(("isolated", value)) => options.isolated = on("isolated", value)?,
             Some(("mirror", value)) => options.mirror = on("mirror", value)?,
             Some(("mirrored", value)) => options.mirrored = on("mirrored", value)?,
-            Some(("queues", _)) if kind == "vhost-user" => own.push(last),
+            Some(("queues" | "server", _)) if kind == "vhost-user" => own.push(last),
             _ => break,
         }
         text = rest;
@@ -37,7 +37,7 @@ pub(super) fn take<'a>(
     Ok((own.join(",").into(), options))
 }
 
-fn on(key: &str, value: &str) -> Result<bool, UsageError> {
+pub(super) fn on(key: &str, value: &str) -> Result<bool, UsageError> {
     match value {
         "on" => Ok(true),
         "off" => Ok(false),

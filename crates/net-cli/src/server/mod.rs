@@ -336,6 +336,10 @@ fn linux(
             rustix::net::listen(&fd, 1).map_err(failed)?;
             return Ok(network.attach_vhost_user_listener(fd.into(), pairs, options)?);
         }
+        Device::VhostUserFeed(pairs) => {
+            let next = move || crate::keeper::next_connection(&fd);
+            return Ok(network.attach_vhost_user_connections(next, pairs, options)?);
+        }
         Device::PacketSocket => DeviceName::PacketSocket,
         _ => DeviceName::Tap,
     };
