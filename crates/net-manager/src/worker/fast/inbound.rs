@@ -151,11 +151,13 @@ impl PacketUplink {
 /// Whether this is a message of IPv6 about the link, which goes no further, whatever it says.
 pub(super) fn is_link_message(frame: &ZeroCopyPacket<'_>) -> bool {
     let meta = frame.meta();
-    let kind = frame.head().get(usize::from(meta.l4_offset)).copied();
     meta.l3 == L3::Ipv6
         && meta.l4_protocol == ip_proto::ICMPV6
         && meta.fragment != FragmentState::Later
-        && kind.is_some_and(|kind| {
-            kind == mld::QUERY || (icmpv6::ROUTER_SOLICIT..=icmpv6::REDIRECT).contains(&kind)
-        })
+        && frame
+            .head()
+            .get(usize::from(meta.l4_offset))
+            .is_some_and(|kind| {
+                *kind == mld::QUERY || (icmpv6::ROUTER_SOLICIT..=icmpv6::REDIRECT).contains(kind)
+            })
 }

@@ -53,13 +53,8 @@ impl Routers {
 
     /// Takes what `ip` advertises.
     pub(super) fn hear(&mut self, ip: Ipv6Addr, heard: HeardRouter, now: Duration) {
-        let known = self.list.iter().position(|router| router.ip == ip);
         if heard.lifetime.is_zero() {
-            if let Some(at) = known {
-                self.list.remove(at);
-                self.look(now);
-            }
-            return;
+            return self.forget(ip, now);
         }
         self.soliciting = None;
         let router = Router {
@@ -69,8 +64,8 @@ impl Routers {
             silent: false,
             mtu: heard.mtu,
         };
-        if let Some(slot) = known.and_then(|at| self.list.get_mut(at)) {
-            *slot = router;
+        if let Some(known) = self.list.iter_mut().find(|router| router.ip == ip) {
+            *known = router;
         } else if self.list.len() < MAX_ROUTERS {
             self.list.push(router);
         } else if let Some(worst) = self
@@ -97,6 +92,15 @@ impl Routers {
     fn chosen(&self) -> Option<&Router> {
         // `max_by_key` gives the last one of equals.
         self.list.iter().rev().max_by_key(|router| router.rank())
+    }
+
+    /// `ip` is no router any more.
+    pub(super) fn forget(&mut self, ip: Ipv6Addr, now: Duration) {
+        let before = self.list.len();
+        self.list.retain(|router| router.ip != ip);
+        if self.list.len() < before {
+            self.look(now);
+        }
     }
 
     /// Nobody answers to `ip`: others come first until it is heard again.

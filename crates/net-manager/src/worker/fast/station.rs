@@ -163,6 +163,8 @@ impl Station {
     /// The interface is there: the addresses are tried.
     pub(super) fn attached(&mut self, now: Duration) {
         self.state = State::Tried(now + TRIAL);
+        // A switch that snoops sends answers and others' trials to who listens.
+        self.report(Ipv6Addr::UNSPECIFIED);
         for ip in [self.link_local, self.outside.ip()] {
             let solicitation = Neighbour {
                 kind: icmpv6::NEIGHBOR_SOLICIT,
@@ -174,8 +176,6 @@ impl Station {
             let ends = (Ipv6Addr::UNSPECIFIED, group);
             self.send(ndp::group_mac(group), ends, &solicitation);
         }
-        // Before the trial, whose question a switch that snoops sends to who listens.
-        self.report(Ipv6Addr::UNSPECIFIED);
     }
 
     /// The interface has gone, and may lead elsewhere when it comes back.
@@ -285,7 +285,13 @@ impl Station {
                 self.neighbours.doubt(told.target);
                 false
             }
-            _ => self.learn(told.target, heard.mac, word, now),
+            _ => {
+                if told.flags & ROUTER == 0 && self.neighbours.has(told.target) {
+                    // It says itself that it forwards no more.
+                    self.routers.forget(told.target, now);
+                }
+                self.learn(told.target, heard.mac, word, now)
+            }
         }
     }
 

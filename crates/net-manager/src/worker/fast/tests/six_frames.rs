@@ -9,7 +9,7 @@ use net_gateway::{eui64, link_local};
 use net_wire::checksum::{pseudo_v6, sum};
 use net_wire::icmpv6::{self, Icmpv6Message};
 use net_wire::ipv6::{Ipv6Packet, Ipv6Repr};
-use net_wire::ndp::{self, ALL_NODES, Neighbour, OVERRIDE, SOLICITED};
+use net_wire::ndp::{self, ALL_NODES, Neighbour, OVERRIDE, ROUTER, SOLICITED};
 use net_wire::{MacAddr, ip_proto, udp};
 
 use super::frames::Frame;
@@ -280,7 +280,8 @@ impl World {
 
     /// The router outside answers for an address.
     pub(super) fn answers(&mut self, ip: Ipv6Addr) {
-        self.outside_sends(&advert(ip, SOLICITED | OVERRIDE, Some(ROUTER_MAC)));
+        let flags = ROUTER | SOLICITED | OVERRIDE;
+        self.outside_sends(&advert(ip, flags, Some(ROUTER_MAC)));
     }
 
     /// What a guest has been sent but what the gateway says of itself.

@@ -252,6 +252,16 @@ fn a_router_that_advertises_itself_is_used_until_it_is_silent() {
     world.guest_sends(0, &udp_out(0, 5000, at(FAR6, 7000), b"x"));
     world.answers(second);
     assert_eq!(world.outside6().len(), 1);
+    // Whoever says that it forwards no more is none from then on.
+    let third = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 3);
+    world.outside_sends(&router_advert(third, |config| {
+        config.preference = Preference::High;
+        config.router_lifetime = Duration::from_secs(1700);
+    }));
+    assert_eq!(world.status().router6, Some(third));
+    world.guest_sends(0, &udp_out(0, 5000, at(FAR6, 7000), b"x"));
+    world.outside_sends(&advert(third, SOLICITED | OVERRIDE, Some(ROUTER_MAC)));
+    assert_eq!(world.status().router6, Some(second));
     // Their time ends, and others are asked for.
     world.pass(1780);
     assert_eq!(world.status().router6, None);
