@@ -61,7 +61,13 @@ impl<F: Family> Nat<F> {
                 self.hosts.expect(coming.host);
                 coming.mapping
             }
-            None => self.mapping_hash(common, usual.protocol, local, remote),
+            None => {
+                // Both are far away: on their way together, while the packet is looked at.
+                let hash = self.mapping_hash(common, usual.protocol, local, remote);
+                self.mappings.prefetch(hash);
+                self.hosts.prefetch(local.addr);
+                hash
+            }
         };
         let too_long = u32::from(usual.len) > common.mtu[Side::Outside as usize];
         let ordinary = self.is_inside(local.addr)
