@@ -146,13 +146,13 @@ fn a_batch_opens_what_its_packets_open_one_by_one() {
             config.timeouts.udp = secs(20);
             config.timeouts.tcp_opening = secs(10);
             config.timeouts.port_hold = secs(5);
-            config.limits.sessions = 70;
+            config.limits.sessions = 60;
             config.limits.mappings = 40;
             config.limits.hosts = 5;
             config.limits.sessions_per_host = 20;
             config.limits.mappings_per_host = 8;
-            config.limits.new_per_second = 4;
-            config.limits.new_burst = 16;
+            config.limits.new_per_second = 1;
+            config.limits.new_burst = 8;
             family.pair(&mut config, 3, 3, true);
             let mut twins = Twins::new(&config);
             let mut now = 0;
