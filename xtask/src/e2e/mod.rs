@@ -37,6 +37,7 @@ use world::World;
 const PACKAGES: &[&str] = &[
     "qemu-system-x86",
     "busybox-static",
+    "ethtool",
     "iproute2",
     "iputils-ping",
     "nftables",

@@ -226,6 +226,22 @@ impl Vm {
         image: &Image,
         dir: &Path,
         name: &str,
+        command: Command,
+        nic: &[&str],
+    ) -> Result<Self> {
+        let mut vm = Self::start_with(image, dir, name, command, nic)?;
+        vm.until_ready().map_err(|why| format!("{name}: {why}"))?;
+        Ok(vm)
+    }
+
+    /// As [`Vm::boot_with`], without waiting for the guest.
+    ///
+    /// # Errors
+    /// Where QEMU cannot be started.
+    pub(crate) fn start_with(
+        image: &Image,
+        dir: &Path,
+        name: &str,
         mut command: Command,
         nic: &[&str],
     ) -> Result<Self> {
@@ -271,16 +287,21 @@ impl Vm {
                 }
             }
         });
-        let mut vm = Self {
+        Ok(Self {
             qemu,
             input,
             lines,
             console,
             asked: 0,
-        };
-        vm.until(BOOT, |line| line == "E2E ready")
-            .map_err(|why| format!("{name}: {why}"))?;
-        Ok(vm)
+        })
+    }
+
+    /// Waits for the guest's first line.
+    ///
+    /// # Errors
+    /// As [`Vm::boot`].
+    pub(crate) fn until_ready(&mut self) -> Result<()> {
+        self.until(BOOT, |line| line == "E2E ready").map(drop)
     }
 
     /// Runs a shell command in the guest.
@@ -336,6 +357,17 @@ impl Vm {
         let line = output.lines().find(|l| l.starts_with("E2E lease "));
         line.map(str::to_owned)
             .ok_or_else(|| format!("no lease:\n{output}"))
+    }
+
+    /// Has the guest reboot, as far as its first line. QEMU has to be told to go on.
+    ///
+    /// # Errors
+    /// As [`Vm::boot`].
+    pub(crate) fn reboot(&mut self) -> Result<()> {
+        writeln!(self.input, "0 reboot -f")
+            .and_then(|()| self.input.flush())
+            .map_err(|e| format!("the guest's serial port: {e}"))?;
+        self.until_ready()
     }
 
     /// Ends the machine at once, as a crash of its VMM would.

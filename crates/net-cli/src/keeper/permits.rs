@@ -171,6 +171,13 @@ mod tests {
         assert!(!permits.attachment(&macvtap("eth1", "mv-eth0", Some(9))));
         assert!(!permits.attachment(&macvtap("eth0", "mv-eth0", None)));
         assert!(permits.attachment(&macvtap("eth0", "mv-eth0", Some(9))));
+        // To listen is not to call, and the path is the user's.
+        permits.for_request(&attach("vhost-user:/a,server=off"));
+        for other in ["vhost-user:/a", "vhost-user:/b,server=off"] {
+            assert!(!permits.place(&other.parse().unwrap()));
+        }
+        let called = "vhost-user:/a,server=off".parse().unwrap();
+        assert!(permits.place(&called) && !permits.place(&called));
         // One of the keeper's own descriptors, whatever that is.
         permits.for_request(&attach("vz-fd:5"));
         assert!(!permits.place(&"vz-fd:5".parse().unwrap()));

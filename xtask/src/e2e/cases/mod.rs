@@ -7,6 +7,7 @@ pub(super) mod daemon;
 pub(super) mod ipv6;
 pub(super) mod kernel;
 pub(super) mod tap;
+pub(super) mod vhost_user;
 pub(super) mod vm;
 
 use super::Case;
@@ -21,5 +22,6 @@ pub(super) fn all() -> impl Iterator<Item = &'static Case> {
         .chain(kernel::CASES)
         .chain(vm::CASES)
         .chain(tap::CASES)
+        .chain(vhost_user::CASES)
         .chain(another_kernel::CASES)
 }
