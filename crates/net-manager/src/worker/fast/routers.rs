@@ -42,6 +42,8 @@ pub(super) struct Routers {
     list: Vec<Router>,
     /// When the next solicitation is due, and how long after it the one behind it.
     soliciting: Option<(Duration, Duration)>,
+    /// When the last one was due: a router that comes and goes is no reason for more.
+    solicited: Option<Duration>,
 }
 
 impl Routers {
@@ -122,7 +124,8 @@ impl Routers {
     /// Asks from `now` on until one is heard, if none is known.
     pub(super) fn look(&mut self, now: Duration) {
         if self.list.is_empty() && self.soliciting.is_none() {
-            self.soliciting = Some((now, INTERVAL));
+            let earliest = self.solicited.map_or(now, |last| now.max(last + INTERVAL));
+            self.soliciting = Some((earliest, INTERVAL));
         }
     }
 
@@ -144,6 +147,7 @@ impl Routers {
         };
         let due = *at <= now;
         if due {
+            self.solicited = Some(now);
             *at = now + *interval;
             *interval = (*interval * 2).min(MAX_INTERVAL);
         }
@@ -216,6 +220,19 @@ mod tests {
         }
         let (_, interval) = routers.soliciting.unwrap();
         assert_eq!(interval, MAX_INTERVAL);
+    }
+
+    #[test]
+    fn a_router_that_comes_and_goes_is_asked_for_every_four_seconds() {
+        let mut routers = Routers::default();
+        routers.look(seconds(0));
+        let sent = (0..400u64).filter(|tenths| {
+            let now = Duration::from_millis(tenths * 100);
+            routers.hear(ip(1), heard(60, Preference::Medium), now);
+            routers.hear(ip(1), heard(0, Preference::Medium), now);
+            routers.on_deadline(now)
+        });
+        assert_eq!(sent.count(), 10);
     }
 
     #[test]
