@@ -74,7 +74,7 @@ pub(crate) fn collect(
     let mut lent = fill.len();
     if taken > 0 {
         // Whoever comes while there is work is found without being told of.
-        running.ring.disable_kicks();
+        running.disable_kicks();
         // The packets end with their batch, before the driver gets its buffers back.
         if lent > 0 {
             sink(fill.packets());

@@ -120,7 +120,7 @@ impl Control {
             let chain = match running.pop(buffers) {
                 Ok(Some(chain)) => chain,
                 Ok(None) => {
-                    if running.ring.enable_kicks() {
+                    if running.enable_kicks() {
                         continue;
                     }
                     return false;
@@ -150,6 +150,7 @@ impl Control {
             // SAFETY: translated from the queue's memory, which is mapped as long as it runs; no
             // descriptor is empty.
             unsafe { status.host.write_volatile(answer) };
+            running.mark(&[*status], 1);
             running.ring.push(&chain, 1);
             running.publish();
         }

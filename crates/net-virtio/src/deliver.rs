@@ -128,9 +128,11 @@ pub(crate) fn deliver_run(
         };
         bytes += whole;
         running.ring.take(count);
-        running
-            .ring
-            .push_singles(singles.get(..count).unwrap_or_default());
+        let written = singles.get(..count).unwrap_or_default();
+        running.ring.push_singles(written);
+        if let Some(dirty) = &running.dirty {
+            dirty.singles(&running.memory, written);
+        }
         done += count;
         if count < found || found == 0 {
             break;
@@ -260,7 +262,9 @@ impl Delivery<'_> {
         for segment in segments {
             scatter.put(*segment);
         }
-        self.note(first_chain, scatter.written());
+        let written = scatter.written();
+        self.running.mark(pieces, written);
+        self.note(first_chain, written);
         Ok(Outcome::Done)
     }
 

@@ -15,11 +15,12 @@ use net_wire::MacAddr;
 use crate::collect::collect;
 use crate::control::Control;
 use crate::deliver::{Outcome, Terms, deliver, deliver_run};
+use crate::dirty::{Dirty, DirtyLog, RingMarks};
 use crate::error::{QueueError, SetupError};
 use crate::features;
 use crate::memory::GuestMemory;
-use crate::queue::{Interrupt, Queue};
-use crate::ring::{Access, Ahead, InflightLog, QueueSetup, QueueState, RingFeatures};
+use crate::queue::{Interrupt, Logs, Queue};
+use crate::ring::{Access, Ahead, QueueSetup, QueueState, RingFeatures};
 use crate::steering::Steering;
 
 /// The most pairs of queues a device has.
@@ -114,6 +115,7 @@ pub struct VirtioNet {
     queues: Vec<Queue>,
     control: Control,
     doorbell: Option<Box<dyn Doorbell>>,
+    dirty: Option<Arc<dyn DirtyLog>>,
     steering: Steering,
     batch: PacketBatch,
     ahead: Ahead,
@@ -147,6 +149,7 @@ impl VirtioNet {
             queues,
             control: Control::default(),
             doorbell: None,
+            dirty: None,
             steering: Steering::default(),
             batch: PacketBatch::new(),
             ahead: Ahead::new(),
@@ -241,17 +244,29 @@ impl VirtioNet {
         memory: Arc<GuestMemory>,
         interrupt: Box<dyn Interrupt>,
     ) -> Result<(), SetupError> {
-        self.start_queue_with(index, setup, memory, interrupt, None)
+        let dirty = self.dirty.clone().map(|log| Dirty {
+            log,
+            buffers: true,
+            ring: Some(RingMarks {
+                descriptors: setup.descriptors,
+                device: setup.device,
+            }),
+        });
+        let logs = Logs {
+            inflight: None,
+            dirty,
+        };
+        self.start_queue_with(index, setup, memory, interrupt, logs)
     }
 
-    /// [`Self::start_queue`] with a log of what is in flight.
+    /// [`Self::start_queue`] with other logs.
     pub(crate) fn start_queue_with(
         &mut self,
         index: usize,
         setup: &QueueSetup,
         memory: Arc<GuestMemory>,
         interrupt: Box<dyn Interrupt>,
-        log: Option<InflightLog>,
+        logs: Logs,
     ) -> Result<(), SetupError> {
         let has = |bit: u64| self.acknowledged & bit != 0;
         let ring = RingFeatures {
@@ -266,7 +281,7 @@ impl VirtioNet {
         if queue.is_running() {
             return Err(SetupError::Running(index));
         }
-        queue.start(setup, ring, memory, interrupt, log)?;
+        queue.start(setup, ring, memory, interrupt, logs)?;
         self.stats.peers += u64::from(!self.driven);
         self.driven = true;
         Ok(())
@@ -286,6 +301,19 @@ impl VirtioNet {
     /// Whether queue `index` is served.
     pub fn is_running(&self, index: usize) -> bool {
         self.queues.get(index).is_some_and(Queue::is_running)
+    }
+
+    /// Where the queues that are started from now on mark what they write, buffers and rings.
+    pub fn set_dirty_log(&mut self, log: Option<Arc<dyn DirtyLog>>) {
+        self.dirty = log;
+    }
+
+    /// Changes what a queue that runs marks.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn mark_queue(&mut self, index: usize, dirty: Option<Dirty>) {
+        if let Some(queue) = self.queues.get_mut(index) {
+            queue.set_dirty(dirty);
+        }
     }
 
     /// Sets the pairs in use, where somebody else answers the control queue.
@@ -377,7 +405,7 @@ impl VirtioNet {
         let mut more = false;
         for pair in 0..usize::from(pairs) {
             if let Some((running, ..)) = self.queues[2 * pair + 1].parts() {
-                more |= running.ring.enable_kicks();
+                more |= running.enable_kicks();
             }
         }
         more
@@ -514,7 +542,7 @@ impl NetworkBackend for VirtioNet {
                 // Told now, it may have buffers already that it did not tell of.
                 let there = queue
                     .parts()
-                    .is_some_and(|(running, ..)| running.ring.enable_kicks());
+                    .is_some_and(|(running, ..)| running.enable_kicks());
                 if there {
                     outcome = deliver(queue, &mut self.lens, terms, frame, len, &mut self.stats);
                 }

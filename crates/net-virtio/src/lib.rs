@@ -12,6 +12,7 @@
 //! | [`GuestMemory`], [`Region`] | where the guest's memory is mapped |
 //! | [`QueueSetup`], [`QueueState`] | where a queue lies, and how far it has come |
 //! | [`Interrupt`], [`Doorbell`] | who is told, and who tells |
+//! | [`DirtyLog`] | what was written, while a guest is moved |
 //! | [`features`] | the feature bits |
 //!
 //! A frame is copied once. What a guest sends is lent as
@@ -39,6 +40,7 @@ mod copy;
 #[allow(unsafe_code)]
 mod deliver;
 mod device;
+mod dirty;
 #[cfg(feature = "driver")]
 #[allow(unsafe_code)]
 pub mod driver;
@@ -54,6 +56,7 @@ mod steering;
 pub mod vhost_user;
 
 pub use device::{CONFIG_LEN, DeviceConfig, Doorbell, MAX_PAIRS, VirtioNet};
+pub use dirty::DirtyLog;
 pub use error::{QueueError, SetupError};
 pub use memory::{GuestMemory, Owner, Region};
 pub use queue::Interrupt;

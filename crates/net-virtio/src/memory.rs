@@ -171,6 +171,15 @@ impl GuestMemory {
         None
     }
 
+    /// The guest-physical address of a byte here; the first, where regions share it.
+    pub(crate) fn guest_address(&self, host: *const u8) -> Option<u64> {
+        self.regions.iter().find_map(|region| {
+            let offset = host.addr().checked_sub(region.host.addr().get())? as u64;
+            // No sum overflows: `Region::new` has checked.
+            (offset < region.len).then(|| region.guest + offset)
+        })
+    }
+
     /// The address here of `len` bytes that lie in one region.
     #[inline]
     pub(crate) fn contiguous(&self, address: u64, len: u64) -> Option<NonNull<u8>> {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::dirty::Dirty;
 use crate::error::{QueueError, SetupError};
-use crate::memory::{GuestMemory, Window};
+use crate::memory::{GuestMemory, Piece, Window};
 use crate::ring::{
     Access, Ahead, Buffers, Chain, InflightLog, QueueSetup, QueueState, Ring, RingFeatures, Single,
 };
@@ -23,12 +24,20 @@ impl<F: Fn() + Send> Interrupt for F {
     }
 }
 
+/// What is noted of a queue, for whoever takes it over.
+#[derive(Default)]
+pub(crate) struct Logs {
+    pub(crate) inflight: Option<InflightLog>,
+    pub(crate) dirty: Option<Dirty>,
+}
+
 /// A ring and what it needs.
 pub(crate) struct Running {
     pub(crate) ring: Ring,
     pub(crate) memory: Arc<GuestMemory>,
     window: Window,
     interrupt: Box<dyn Interrupt>,
+    pub(crate) dirty: Option<Box<Dirty>>,
 }
 
 impl Running {
@@ -54,8 +63,47 @@ impl Running {
     /// Shows the driver what was given back and interrupts it if it wants that.
     #[inline]
     pub(crate) fn publish(&mut self) {
-        if self.ring.publish() {
+        let told = match &self.dirty {
+            None => self.ring.publish(),
+            Some(dirty) => {
+                let written = self.ring.unpublished();
+                let told = self.ring.publish();
+                dirty.ring(&written);
+                dirty.log.publish();
+                told
+            }
+        };
+        if told {
             self.interrupt.signal();
+        }
+    }
+
+    /// See [`Ring::enable_kicks`].
+    pub(crate) fn enable_kicks(&mut self) -> bool {
+        let more = self.ring.enable_kicks();
+        self.mark_suppression();
+        more
+    }
+
+    /// See [`Ring::disable_kicks`].
+    #[inline]
+    pub(crate) fn disable_kicks(&mut self) {
+        self.ring.disable_kicks();
+        self.mark_suppression();
+    }
+
+    #[inline]
+    fn mark_suppression(&self) {
+        if let Some(dirty) = &self.dirty {
+            dirty.ring(&self.ring.suppression());
+        }
+    }
+
+    /// The pieces, of which `written` bytes were written, are dirty.
+    #[inline]
+    pub(crate) fn mark(&self, pieces: &[Piece], written: usize) {
+        if let Some(dirty) = &self.dirty {
+            dirty.pieces(&self.memory, pieces, written);
         }
     }
 }
@@ -84,19 +132,32 @@ impl Queue {
         features: RingFeatures,
         memory: Arc<GuestMemory>,
         interrupt: Box<dyn Interrupt>,
-        log: Option<InflightLog>,
+        logs: Logs,
     ) -> Result<(), SetupError> {
-        let mut ring = Ring::new(setup, features, &memory, log)?;
+        let mut ring = Ring::new(setup, features, &memory, logs.inflight)?;
         // Whatever is there already is looked for at the next turn.
         ring.enable_kicks();
+        if let Some(dirty) = &logs.dirty {
+            // Taking up a log of what was in flight may have written any of it.
+            dirty.whole(&ring);
+        }
         self.fault = None;
         self.running = Some(Running {
             ring,
             memory,
             window: Window::NONE,
             interrupt,
+            dirty: logs.dirty.map(Box::new),
         });
         Ok(())
+    }
+
+    /// Marks what it writes from now on, or does no longer.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn set_dirty(&mut self, dirty: Option<Dirty>) {
+        if let Some(running) = &mut self.running {
+            running.dirty = dirty.map(Box::new);
+        }
     }
 
     pub(crate) fn stop(&mut self) -> Option<QueueState> {
@@ -131,6 +192,10 @@ impl Queue {
     pub(crate) fn break_with(&mut self, error: QueueError) {
         log::warn!("a guest broke a queue, which is stopped: {error}");
         if let Some(running) = self.running.take() {
+            if let Some(dirty) = &running.dirty {
+                // Some was given back, and not shown.
+                dirty.whole(&running.ring);
+            }
             running.interrupt.broken();
         }
         self.fault = Some(error);

@@ -154,6 +154,42 @@ impl Ahead {
     }
 }
 
+/// Where in a queue something lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RingPart {
+    Descriptors,
+    Device,
+}
+
+/// A piece of a ring that the device has written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Written {
+    pub(crate) part: RingPart,
+    /// From the beginning of the part, in bytes.
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+/// `count` entries of `entry` bytes from number `first` on, in a ring of `size` that lies `before` bytes
+/// into its part: in two pieces where they go round.
+fn entries(
+    part: RingPart,
+    before: u64,
+    entry: u64,
+    size: u16,
+    first: u16,
+    count: u16,
+) -> [Written; 2] {
+    let count = count.min(size);
+    let straight = count.min(size.saturating_sub(first));
+    let piece = |from: u16, count: u16| Written {
+        part,
+        offset: before + entry * u64::from(from),
+        len: entry * u64::from(count),
+    };
+    [piece(first, straight), piece(0, count - straight)]
+}
+
 /// A place in the ring to go back to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark(u16, bool);
@@ -269,6 +305,21 @@ impl Ring {
     #[inline]
     pub(crate) fn push_singles(&mut self, singles: &[Single]) {
         either!(self, ring => ring.push_singles(singles));
+    }
+
+    /// What the next [publication](Self::publish) shows, and writes itself.
+    pub(crate) fn unpublished(&self) -> [Written; 3] {
+        either!(self, ring => ring.unpublished())
+    }
+
+    /// Where the device says whether it wants to be told.
+    pub(crate) fn suppression(&self) -> [Written; 2] {
+        either!(self, ring => ring.suppression())
+    }
+
+    /// Everything that the device writes at all.
+    pub(crate) fn writable(&self) -> [Written; 2] {
+        either!(self, ring => ring.writable())
     }
 
     /// Shows the driver what was given back; whether it wants to be interrupted for it.

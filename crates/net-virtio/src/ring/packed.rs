@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table, WRITE};
 use super::inflight::{InflightLog, PackedLog, Place};
 use super::{
-    Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, Single, part, passes,
+    Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, RingPart, Single, Written,
+    entries, part, passes,
 };
 use crate::error::{QueueError, SetupError};
 use crate::memory::{GuestMemory, Window};
@@ -379,6 +380,37 @@ impl PackedRing {
     fn device_event(&self, at: usize) -> &AtomicU16 {
         // SAFETY: four aligned bytes, found by `new`; `at` is 0 or 2.
         unsafe { AtomicU16::from_ptr(self.device_events.as_ptr().add(at).cast()) }
+    }
+
+    pub(super) fn unpublished(&self) -> [Written; 3] {
+        let count = self.pushed.min(self.size);
+        let first = match self.used.slot.checked_sub(count) {
+            Some(first) => first,
+            // Around the end; `used` is within the ring.
+            None => self.size - (count - self.used.slot),
+        };
+        let part = RingPart::Descriptors;
+        let [a, b] = entries(part, 0, LEN, self.size, first, count);
+        [a, b, Written { len: 0, ..a }]
+    }
+
+    pub(super) fn suppression(&self) -> [Written; 2] {
+        let events = Written {
+            part: RingPart::Device,
+            offset: 0,
+            len: 4,
+        };
+        [events, Written { len: 0, ..events }]
+    }
+
+    pub(super) fn writable(&self) -> [Written; 2] {
+        let [events, _] = self.suppression();
+        let ring = Written {
+            part: RingPart::Descriptors,
+            offset: 0,
+            len: LEN * u64::from(self.size),
+        };
+        [ring, events]
     }
 
     pub(super) fn enable_kicks(&mut self) -> bool {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table};
 use super::inflight::{InflightLog, SplitLog};
 use super::{
-    Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, Single, part, passes,
+    Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, RingPart, Single, Written,
+    entries, part, passes,
 };
 use crate::error::{QueueError, SetupError};
 use crate::memory::{GuestMemory, Window};
@@ -333,6 +334,31 @@ impl SplitRing {
             log.publish(old, new, |used| self.show(used));
             self.log = Some(log);
         }
+    }
+
+    pub(super) fn unpublished(&self) -> [Written; 3] {
+        let count = self.next_used.wrapping_sub(self.published);
+        let first = self.published & (self.size - 1);
+        let (before, entry) = (RING_HEADER as u64, USED_ENTRY as u64);
+        let [a, b] = entries(RingPart::Device, before, entry, self.size, first, count);
+        let [header, _] = self.suppression();
+        [a, b, header]
+    }
+
+    pub(super) fn suppression(&self) -> [Written; 2] {
+        let piece = |offset: usize, len| Written {
+            part: RingPart::Device,
+            offset: offset as u64,
+            len,
+        };
+        let event = RING_HEADER + USED_ENTRY * usize::from(self.size);
+        [piece(0, RING_HEADER as u64), piece(event, 2)]
+    }
+
+    pub(super) fn writable(&self) -> [Written; 2] {
+        let [first, event] = self.suppression();
+        let len = event.offset + event.len;
+        [Written { len, ..first }, event]
     }
 
     pub(super) fn enable_kicks(&mut self) -> bool {

@@ -19,6 +19,8 @@ pub(super) enum ProtocolError {
     TooMuchMemory,
     #[error("this cannot be the logs of what is in flight")]
     Inflight,
+    #[error("this cannot be a log of pages, or is shorter than the memory")]
+    DirtyLog,
     #[error("ring {0} has no kick, and rings are not polled")]
     NoKick(u8),
     #[error("features {0:#x} were not offered")]

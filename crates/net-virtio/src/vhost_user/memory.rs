@@ -118,6 +118,12 @@ impl MemoryTable {
         Self::new(regions)
     }
 
+    /// Where the last region ends.
+    pub(super) fn end(&self) -> u64 {
+        let ends = self.regions.iter().map(|one| one.at.guest + one.at.size);
+        ends.max().unwrap_or(0)
+    }
+
     /// What queues are given.
     pub(super) fn guest(&self) -> &Arc<GuestMemory> {
         &self.guest

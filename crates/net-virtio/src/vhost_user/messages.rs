@@ -23,6 +23,7 @@ const NEED_REPLY: u32 = 8;
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Request {
+    SetLogFd = 7,
     /// The protocol has it after `SET_FEATURES`, and `vhost` insists; QEMU enables rings first.
     SetVringEnable = 18,
     SetStatus = 39,
@@ -31,7 +32,12 @@ enum Request {
 
 impl Request {
     fn from_number(number: u32) -> Option<Self> {
-        let all = [Self::SetVringEnable, Self::SetStatus, Self::GetStatus];
+        let all = [
+            Self::SetLogFd,
+            Self::SetVringEnable,
+            Self::SetStatus,
+            Self::GetStatus,
+        ];
         all.into_iter().find(|one| *one as u32 == number)
     }
 
@@ -39,7 +45,7 @@ impl Request {
     fn body(self) -> u32 {
         match self {
             Self::SetVringEnable | Self::SetStatus => 8,
-            Self::GetStatus => 0,
+            Self::SetLogFd | Self::GetStatus => 0,
         }
     }
 }
@@ -123,8 +129,8 @@ impl Message {
         body: [u8; 8],
         files: Option<Vec<OwnedFd>>,
     ) -> Result<Option<u64>> {
-        let files = files.ok_or(Error::IncorrectFds)?;
-        if !files.is_empty() {
+        let mut files = files.ok_or(Error::IncorrectFds)?;
+        if files.len() != usize::from(self.request == Request::SetLogFd) {
             return Err(Error::IncorrectFds);
         }
         match self.request {
@@ -137,6 +143,10 @@ impl Message {
                     _ => return Err(Error::InvalidParam),
                 };
                 session.enable(index, enable)?;
+            }
+            Request::SetLogFd => {
+                let file = files.pop().ok_or(Error::IncorrectFds)?;
+                session.set_log_event(file)?;
             }
             Request::SetStatus => session.set_status(u64::from_ne_bytes(body))?,
             Request::GetStatus => return Ok(Some(session.status()?)),

@@ -11,7 +11,7 @@
 //! message is carried out, and the worker does not wait for it even then.
 //!
 //! Served are the protocol features `MQ`, `REPLY_ACK`, `CONFIG`, `CONFIGURE_MEM_SLOTS` (64 slots),
-//! `RESET_DEVICE`, `STATUS` and `INFLIGHT_SHMFD`. **Not served** are `LOG_SHMFD` (live migration), rings
+//! `RESET_DEVICE`, `STATUS`, `INFLIGHT_SHMFD` and `LOG_SHMFD` (live migration). **Not served** are rings
 //! that are polled instead of kicked, and an IOMMU.
 //!
 //! # Hostile front-ends
@@ -23,6 +23,7 @@
 //! otherwise a warning is logged), and that nobody takes `O_NONBLOCK` away from a call descriptor
 //! again and fills it, which would hold up the worker.
 
+mod dirty;
 mod error;
 mod inflight;
 mod memory;

@@ -4,17 +4,21 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::dirty::{Bitmap, Marker};
 use super::error::ProtocolError;
 use super::inflight::Area;
 use super::memory::MemoryTable;
 use super::sys::{self, Kicks};
 use crate::device::VirtioNet;
+use crate::dirty::{Dirty, RingMarks};
 use crate::features;
-use crate::queue::Interrupt;
+use crate::queue::{Interrupt, Logs};
 use crate::ring::{QueueSetup, QueueState};
 
 /// Feature bit of the protocol itself: there are protocol features, and rings start disabled.
 pub(super) const PROTOCOL_FEATURES: u64 = 1 << 30;
+/// Feature bit of the protocol itself: the pages of buffers that are written are marked.
+const LOG_ALL: u64 = 1 << 26;
 
 /// The device status (VIRTIO 1.3, 2.1): the driver is set up; it has taken features that are served;
 /// the device waits for a reset; the driver has given up.
@@ -61,6 +65,8 @@ pub(super) struct RingAt {
     pub(super) descriptors: u64,
     pub(super) driver: u64,
     pub(super) device: u64,
+    /// Guest-physical address under which writes to the device area are marked, if they are.
+    pub(super) marked: Option<u64>,
 }
 
 /// What the front-end has said of a ring.
@@ -82,6 +88,11 @@ pub(super) struct Rings {
     memory: MemoryTable,
     /// Where the rings note what is in flight.
     inflight: Option<Area>,
+    /// Where pages that are written are marked, and whom to tell.
+    dirty: Option<Arc<Bitmap>>,
+    dirty_event: Option<Arc<OwnedFd>>,
+    /// [`LOG_ALL`] is agreed on.
+    marks_buffers: bool,
     kicks: Arc<Kicks>,
     /// [`PROTOCOL_FEATURES`] is agreed on: rings wait to be enabled.
     gated: bool,
@@ -99,6 +110,9 @@ impl Rings {
             rings: Vec::new(),
             memory: MemoryTable::default(),
             inflight: None,
+            dirty: None,
+            dirty_event: None,
+            marks_buffers: false,
             kicks,
             gated: false,
             status: 0,
@@ -114,17 +128,19 @@ impl Rings {
     }
 
     pub(super) fn features(&self) -> u64 {
-        self.device.features() | PROTOCOL_FEATURES
+        self.device.features() | PROTOCOL_FEATURES | LOG_ALL
     }
 
     /// Takes the driver's choice, and what the front-end adds to it.
     pub(super) fn set_features(&mut self, chosen: u64) -> Result<(), ProtocolError> {
-        let driver = chosen & !PROTOCOL_FEATURES;
+        let driver = chosen & !(PROTOCOL_FEATURES | LOG_ALL);
         // A front-end may say the same twice, at any time.
         if driver != self.device.acknowledged() {
             self.device.set_features(driver)?;
         }
         self.chosen = true;
+        self.marks_buffers = chosen & LOG_ALL != 0;
+        self.mark_anew()?;
         self.gated = chosen & PROTOCOL_FEATURES != 0;
         if !self.gated {
             for index in 0..self.rings.len() {
@@ -260,6 +276,76 @@ impl Rings {
         Ok(old)
     }
 
+    /// Has pages that are written marked in `bitmap`; gives back the one before.
+    pub(super) fn set_dirty_log(
+        &mut self,
+        bitmap: Bitmap,
+    ) -> Result<Option<Arc<Bitmap>>, ProtocolError> {
+        if !bitmap.reaches(self.memory.end()) {
+            return Err(ProtocolError::DirtyLog);
+        }
+        let old = self.dirty.replace(Arc::new(bitmap));
+        self.mark_anew()?;
+        Ok(old)
+    }
+
+    /// Sets who is told that pages were marked.
+    pub(super) fn set_dirty_event(&mut self, event: OwnedFd) -> Result<(), ProtocolError> {
+        self.dirty_event = Some(Arc::new(event));
+        self.mark_anew()
+    }
+
+    fn mark_anew(&mut self) -> Result<(), ProtocolError> {
+        for index in 0..self.rings.len() {
+            let marks = self.marks(index)?;
+            self.device.mark_queue(index, marks);
+        }
+        Ok(())
+    }
+
+    /// What of a ring is marked, and where.
+    fn marks(&self, index: usize) -> Result<Option<Dirty>, ProtocolError> {
+        let (Some(bitmap), Some(ring)) = (&self.dirty, self.rings.get(index)) else {
+            return Ok(None);
+        };
+        let marked = ring.at.and_then(|at| Some((at, at.marked?)));
+        if !self.marks_buffers && marked.is_none() {
+            return Ok(None);
+        }
+        let ring = match marked {
+            Some((at, device)) => {
+                let len = if self.is_packed() {
+                    4
+                } else {
+                    6 + 8 * u64::from(ring.size)
+                };
+                // This address need not be memory, but it has to have its bit.
+                if !device
+                    .checked_add(len)
+                    .is_some_and(|end| bitmap.reaches(end))
+                {
+                    return Err(ProtocolError::DirtyLog);
+                }
+                let user = at.descriptors;
+                let descriptors = self.memory.guest_address(user);
+                Some(RingMarks {
+                    descriptors: descriptors.ok_or(ProtocolError::Address(user))?,
+                    device,
+                })
+            }
+            None => None,
+        };
+        let log = Arc::new(Marker {
+            bitmap: Arc::clone(bitmap),
+            event: self.dirty_event.clone(),
+        });
+        Ok(Some(Dirty {
+            log,
+            buffers: self.marks_buffers,
+            ring,
+        }))
+    }
+
     /// Every ring off and forgotten, nothing acknowledged; the memory stays.
     pub(super) fn reset(&mut self) {
         self.reset_driver();
@@ -269,6 +355,7 @@ impl Rings {
     fn reset_driver(&mut self) {
         self.device.reset();
         self.inflight = None;
+        self.marks_buffers = false;
         self.status = 0;
         self.chosen = false;
     }
@@ -318,6 +405,7 @@ impl Rings {
     pub(super) fn disconnect(&mut self) -> MemoryTable {
         self.reset();
         self.gated = false;
+        (self.dirty, self.dirty_event) = (None, None);
         std::mem::take(&mut self.memory)
     }
 
@@ -390,12 +478,14 @@ impl Rings {
         };
         let caller = Box::new(Caller(Arc::clone(&ring.calls)));
         let memory = Arc::clone(self.memory.guest());
-        let log = match &self.inflight {
+        let inflight = match &self.inflight {
             Some(area) => area.log(index, self.is_packed())?,
             None => None,
         };
+        let dirty = self.marks(index)?;
+        let logs = Logs { inflight, dirty };
         self.device
-            .start_queue_with(index, &setup, memory, caller, log)?;
+            .start_queue_with(index, &setup, memory, caller, logs)?;
         self.follow_pairs();
         Ok(())
     }

@@ -14,6 +14,7 @@ use vhost::vhost_user::{
     Error, GpuBackend, Result, VhostUserBackendReqHandler, VhostUserProtocolFeatures,
 };
 
+use super::dirty::Bitmap;
 use super::error::ProtocolError;
 use super::inflight::{Area, AreaAt};
 use super::memory::{MAX_REGIONS, Mapped, MemoryTable, RegionAt};
@@ -62,6 +63,12 @@ impl Session {
 
     pub(super) fn enable(&self, index: u32, enable: bool) -> Result<()> {
         Ok(self.with(|rings| rings.enable(index, enable))?)
+    }
+
+    pub(super) fn set_log_event(&self, file: OwnedFd) -> Result<()> {
+        self.needs(VhostUserProtocolFeatures::LOG_SHMFD)?;
+        let event = sys::foreign_eventfd(file.into()).map_err(ProtocolError::from)?;
+        Ok(self.with(|rings| rings.set_dirty_event(event))?)
     }
 
     pub(super) fn status(&self) -> Result<u64> {
@@ -141,16 +148,19 @@ impl VhostUserBackendReqHandler for Session {
     fn set_vring_addr(
         &self,
         index: u32,
-        _flags: VhostUserVringAddrFlags,
+        flags: VhostUserVringAddrFlags,
         descriptor: u64,
         used: u64,
         available: u64,
-        _log: u64,
+        log: u64,
     ) -> Result<()> {
         let at = RingAt {
             descriptors: descriptor,
             driver: available,
             device: used,
+            marked: flags
+                .contains(VhostUserVringAddrFlags::VHOST_VRING_F_LOG)
+                .then_some(log),
         };
         Ok(self.with(|rings| rings.set_addresses(index, at))?)
     }
@@ -287,8 +297,11 @@ impl VhostUserBackendReqHandler for Session {
         refuse("a transfer of the device's state")
     }
 
-    fn set_log_base(&self, _log: &VhostUserLog, _file: File) -> Result<()> {
-        refuse("a log of written pages")
+    fn set_log_base(&self, log: &VhostUserLog, file: File) -> Result<()> {
+        let bitmap = Bitmap::map(&file, log.mmap_offset, log.mmap_size)?;
+        // What it replaces is unmapped without the lock.
+        drop(self.with(|rings| rings.set_dirty_log(bitmap))?);
+        Ok(())
     }
 }
 
@@ -299,4 +312,5 @@ const OFFERED: VhostUserProtocolFeatures = VhostUserProtocolFeatures::REPLY_ACK
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
     .union(VhostUserProtocolFeatures::RESET_DEVICE)
     .union(VhostUserProtocolFeatures::STATUS)
-    .union(VhostUserProtocolFeatures::INFLIGHT_SHMFD);
+    .union(VhostUserProtocolFeatures::INFLIGHT_SHMFD)
+    .union(VhostUserProtocolFeatures::LOG_SHMFD);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on shall stop.
 
 mod control;
+mod dirty;
 mod guest;
 mod hostile;
 mod offloads;

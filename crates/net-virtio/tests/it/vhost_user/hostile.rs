@@ -65,7 +65,7 @@ fn malformed_messages() {
         ),
         // Features that were not offered.
         (SET_FEATURES, 1, words(&[1 << 63]), vec![]),
-        (SET_PROTOCOL_FEATURES, 1, words(&[1 << 1]), vec![]),
+        (SET_PROTOCOL_FEATURES, 1, words(&[1 << 4]), vec![]),
         (SET_PROTOCOL_FEATURES, 1, words(&[u64::MAX]), vec![]),
         // Rings that there are not, and lengths that none has.
         (SET_VRING_NUM, 1, pair(3, 64), vec![]),

@@ -1,5 +1,6 @@
 //! The back end for vhost-user, over its socket: a front-end that speaks the protocol byte by byte.
 
+mod dirty;
 mod hostile;
 mod inflight;
 mod memory;
@@ -29,6 +30,8 @@ pub(crate) const SET_FEATURES: u32 = 2;
 pub(crate) const SET_OWNER: u32 = 3;
 pub(crate) const RESET_OWNER: u32 = 4;
 pub(crate) const SET_MEM_TABLE: u32 = 5;
+pub(crate) const SET_LOG_BASE: u32 = 6;
+pub(crate) const SET_LOG_FD: u32 = 7;
 pub(crate) const SET_VRING_NUM: u32 = 8;
 pub(crate) const SET_VRING_ADDR: u32 = 9;
 pub(crate) const SET_VRING_BASE: u32 = 10;

@@ -1,0 +1,121 @@
+//! What a device has written is marked, all of it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use net_backend::{NetworkBackend, Offloads};
+use net_datapath::VirtioNetHdr;
+use net_virtio::driver::BASE;
+use net_virtio::{DeviceConfig, DirtyLog, QueueError, VirtioNet};
+
+use crate::guest::{Guest, Shape};
+use crate::queues::{received, transmit};
+
+const PAGE: u64 = 4096;
+
+#[derive(Default)]
+struct Pages {
+    marked: Mutex<BTreeSet<u64>>,
+    batches: Mutex<usize>,
+}
+
+impl DirtyLog for Pages {
+    fn mark(&self, address: u64, len: u64) {
+        assert!(len > 0);
+        let pages = address / PAGE..=(address + len - 1) / PAGE;
+        self.marked.lock().unwrap().extend(pages);
+    }
+
+    fn publish(&self) {
+        *self.batches.lock().unwrap() += 1;
+    }
+}
+
+impl Pages {
+    fn take(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.marked.lock().unwrap())
+    }
+}
+
+/// The pages that are not what they were.
+pub(crate) fn changed(before: &[u8], after: &[u8]) -> BTreeSet<u64> {
+    let pages = before
+        .chunks(PAGE as usize)
+        .zip(after.chunks(PAGE as usize));
+    let changed = (BASE / PAGE..)
+        .zip(pages)
+        .filter(|(_, (old, new))| old != new);
+    changed.map(|(page, _)| page).collect()
+}
+
+fn all(guest: &Guest) -> Vec<u8> {
+    guest.ram.read(BASE, guest.ram.mapping().1)
+}
+
+fn marked_device(guest: &Guest) -> (VirtioNet, Arc<Pages>) {
+    let pages = Arc::new(Pages::default());
+    let mut device = VirtioNet::new(DeviceConfig::default());
+    device.set_offloads(Offloads::NONE).unwrap();
+    device.set_dirty_log(Some(pages.clone()));
+    guest.attach(&mut device);
+    (device, pages)
+}
+
+#[test]
+fn every_page_that_was_written_is_marked() {
+    for shape in Shape::all() {
+        let shape = Shape { size: 32, ..shape };
+        let mut guest = Guest::new(shape);
+        let before = all(&guest);
+        let (mut device, pages) = marked_device(&guest);
+        assert!(changed(&before, &all(&guest)).is_subset(&pages.take()));
+        for n in 0..36usize {
+            let frame = vec![n as u8 + 1; 60 + n * 31 % 300];
+            guest.refill();
+            assert!(guest.send(VirtioNetHdr::PLAIN, &frame));
+            let before = all(&guest);
+            assert_eq!(received(&mut device).len(), 1);
+            let after = all(&guest);
+            let (wrote, marked) = (changed(&before, &after), pages.take());
+            assert!(wrote.is_subset(&marked), "sent: {shape:?} {n}");
+            // No more than the ring has.
+            assert!(marked.len() <= 4, "{marked:?}");
+            assert!(transmit(&mut device, &frame));
+            let wrote = changed(&after, &all(&guest));
+            assert!(!wrote.is_empty());
+            let marked = pages.take();
+            assert!(wrote.is_subset(&marked), "received: {shape:?} {n}");
+            assert!(marked.len() <= 4 + frame.len() / 13, "{marked:?}");
+            assert_eq!(guest.recv().unwrap().1, frame);
+        }
+        let before = all(&guest);
+        assert_eq!(guest.command(&mut device, &[9, 0]), 1);
+        let answer = changed(&before, &all(&guest));
+        let marked = pages.take();
+        // The driver has written its command, and its part of the ring.
+        assert!(answer.iter().filter(|page| marked.contains(page)).count() >= 2);
+        assert!(*pages.batches.lock().unwrap() > 0);
+    }
+}
+
+#[test]
+fn what_was_given_back_and_not_shown_when_a_ring_was_broken_is_marked() {
+    let guest = Guest::new(Shape::default());
+    let (mut device, pages) = marked_device(&guest);
+    assert!(transmit(&mut device, &[1; 100]));
+    pages.take();
+    let setup = guest.receive.setup();
+    // An index out of step, which is read behind the buffers that there are.
+    guest.ram.publish(setup.driver + 2, 1000);
+    let before = all(&guest);
+    let segment = [net_datapath::IoSegment::from(&[2; 100][..])];
+    let frames = [net_backend::TxFrame::plain(&segment); 70];
+    device.transmit(&frames).unwrap();
+    assert!(matches!(
+        device.fault(0),
+        Some(QueueError::AvailableIndex { .. })
+    ));
+    let written = changed(&before, &all(&guest));
+    assert!(written.contains(&(setup.device / PAGE)));
+    assert!(written.is_subset(&pages.take()));
+}
