@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use net_backend::{NetworkBackend, Offloads};
 use net_datapath::VirtioNetHdr;
-use net_virtio::driver::BASE;
+use net_virtio::driver::{BASE, DriverOptions};
 use net_virtio::{DeviceConfig, DirtyLog, QueueError, VirtioNet};
 
 use crate::guest::{Guest, Shape};
@@ -118,4 +118,45 @@ fn what_was_given_back_and_not_shown_when_a_ring_was_broken_is_marked() {
     let written = changed(&before, &all(&guest));
     assert!(written.contains(&(setup.device / PAGE)));
     assert!(written.is_subset(&pages.take()));
+}
+
+/// Rings of several pages: a batch goes round, and both of its ends are marked.
+#[test]
+fn a_batch_that_goes_round_is_marked_at_both_ends() {
+    for packed in [false, true] {
+        let mut guest = Guest::new(Shape {
+            options: DriverOptions {
+                packed,
+                ..DriverOptions::default()
+            },
+            size: 1024,
+            ..Shape::default()
+        });
+        let (mut device, pages) = marked_device(&guest);
+        for _ in 0..10 {
+            for n in 0..100 {
+                assert!(guest.send(VirtioNetHdr::PLAIN, &[n; 60]));
+            }
+            assert_eq!(received(&mut device).len(), 100);
+        }
+        for n in 0..32 {
+            assert!(guest.send(VirtioNetHdr::PLAIN, &[n; 60]));
+        }
+        let setup = guest.transmit.setup();
+        let (ring, len) = match packed {
+            false => (setup.device, 4 + 8 * 1024),
+            true => (setup.descriptors, 16 * 1024),
+        };
+        let before = guest.ram.read(ring & !(PAGE - 1), len + PAGE as usize);
+        pages.take();
+        assert_eq!(device.receive(32, &mut |_| {}).unwrap(), 32);
+        let after = guest.ram.read(ring & !(PAGE - 1), before.len());
+        let first = (ring & !(PAGE - 1)) / PAGE - BASE / PAGE;
+        let wrote: BTreeSet<u64> = changed(&before, &after)
+            .into_iter()
+            .map(|page| page + first)
+            .collect();
+        assert!(wrote.len() >= 2, "{wrote:?}");
+        assert!(wrote.is_subset(&pages.take()), "{wrote:?}");
+    }
 }
