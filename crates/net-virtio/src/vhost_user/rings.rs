@@ -373,11 +373,16 @@ impl Rings {
     /// is ready.
     pub(super) fn set_status(&mut self, status: u8) -> Result<(), ProtocolError> {
         if status == 0 {
-            // Whoever is interrupted stays the same: QEMU says so once a connection.
-            let calls: Vec<_> = self.rings.iter().map(|it| Arc::clone(&it.calls)).collect();
+            // Whoever is interrupted stays the same: QEMU says so once a connection. With several pairs
+            // QEMU 7.2 sends this between asking where the rings of one and of the next stand.
+            for index in 0..self.rings.len() {
+                self.stop(index);
+            }
+            let kept = |it: &Ring| (Arc::clone(&it.calls), it.state);
+            let kept: Vec<_> = self.rings.iter().map(kept).collect();
             self.reset();
-            for (ring, calls) in self.rings.iter_mut().zip(calls) {
-                ring.calls = calls;
+            for (ring, (calls, state)) in self.rings.iter_mut().zip(kept) {
+                (ring.calls, ring.state) = (calls, state);
             }
             return Ok(());
         }

@@ -115,6 +115,28 @@ fn a_reset_stops_rings_and_features_are_taken_anew() {
     assert_eq!(call.read().unwrap(), 1);
 }
 
+/// QEMU 7.2 stops the rings of the first pair, sends the reset, and then stops those of the second.
+#[test]
+fn a_ring_says_after_a_reset_where_it_stood() {
+    for packed in [false, true] {
+        let mut shape = Shape::default();
+        shape.options.packed = packed;
+        let mut host = Host::new(DeviceConfig::default());
+        let mut machine = Machine::new(&host.path, shape);
+        let ready = ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK;
+        machine.front.set_status(ready);
+        for n in 0..3 {
+            assert!(sends(&mut host, &mut machine, n));
+        }
+        let receive = machine.front.stop(0);
+        machine.front.set_status(0);
+        let transmit = machine.front.stop(1);
+        restart(&mut machine, [receive, transmit]);
+        machine.front.set_status(ready);
+        assert!(sends(&mut host, &mut machine, 9));
+    }
+}
+
 #[test]
 fn a_device_with_a_broken_ring_needs_a_reset() {
     let mut host = Host::new(DeviceConfig::default());
