@@ -62,7 +62,7 @@ pub mod unixgram;
 
 pub use bess::{Bess, BessListener};
 pub use config::SocketConfig;
-pub use path::{BindError, BoundPath, MAX_PATH_LEN, Occupant};
+pub use path::{BindError, BoundPath, Leftover, MAX_PATH_LEN, Occupant, remove_stale};
 pub use qemu_dgram::QemuDgram;
 pub use qemu_stream::{QemuStream, QemuStreamListener};
 pub use unixgram::Unixgram;

@@ -35,6 +35,18 @@ impl std::fmt::Display for Occupant {
     }
 }
 
+/// What [`remove_stale`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Leftover {
+    /// A socket without a process, which is gone now.
+    Removed,
+    /// A socket with a process behind it, which stays.
+    Served,
+    /// Nothing, or something that is not a socket.
+    Other,
+}
+
 /// Why a socket path cannot be served or reached. Each message is one line that names the path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -165,6 +177,22 @@ impl Drop for BoundPath {
     }
 }
 
+/// Removes the socket that a process has left at `path` when it died, and nothing else.
+///
+/// # Errors
+/// [`BindError`] for what is no socket path, or as the host refuses.
+pub fn remove_stale(path: &Path) -> Result<Leftover, BindError> {
+    let address = address(path)?;
+    Ok(match occupant(path, &address) {
+        Occupant::Live => Leftover::Served,
+        Occupant::NotASocket => Leftover::Other,
+        Occupant::Stale => {
+            fs::remove_file(path).map_err(|source| host(path, "remove", source))?;
+            Leftover::Removed
+        }
+    })
+}
+
 /// Makes a non-blocking socket of `kind` and connects it to `path`.
 pub(crate) fn connect(path: &Path, kind: Type) -> Result<Socket, BindError> {
     let address = address(path)?;
@@ -285,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_exists_is_bound_over_or_removed() {
+    fn nothing_that_exists_is_bound_over_and_only_what_nobody_serves_removed() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let _live = UnixListener::bind(at("live")).unwrap();
@@ -309,7 +337,16 @@ mod tests {
                 "{name}: {error}"
             );
             assert!(fs::symlink_metadata(at(name)).is_ok(), "{name} was removed");
+            let left = remove_stale(&at(name)).unwrap();
+            let (found, gone) = match expected {
+                Occupant::Live => (Leftover::Served, false),
+                Occupant::Stale => (Leftover::Removed, true),
+                Occupant::NotASocket => (Leftover::Other, false),
+            };
+            assert_eq!(left, found, "{name}");
+            assert_eq!(fs::symlink_metadata(at(name)).is_err(), gone, "{name}");
         }
+        assert_eq!(remove_stale(&at("nobody")).unwrap(), Leftover::Other);
     }
 
     #[test]

@@ -36,6 +36,8 @@ mod qemu;
 mod run;
 mod server;
 #[cfg(target_os = "linux")]
+mod sockets;
+#[cfg(target_os = "linux")]
 mod state;
 mod storm;
 mod subnet6;

@@ -1,4 +1,4 @@
-//! The directory of a network: its lock and its control socket.
+//! The directory of a network: its lock, its control socket, and the list of its guests' sockets.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -8,10 +8,13 @@ use net_manager::ManagerError;
 use net_manager::control;
 use net_manager::kernel::{Held, StateDir};
 
+use crate::sockets::{self, Sockets};
 use crate::usage::UsageError;
 
 /// The name of the control socket in a network's directory.
 const CONTROL: &str = "control";
+/// The list of the sockets that guests connect to.
+const SOCKETS: &str = "sockets";
 
 /// The directory of all networks: the one that was asked for, or the usual one.
 ///
@@ -91,10 +94,20 @@ impl State {
         Ok(Some(listener))
     }
 
-    /// Takes the control socket away: nobody answers there any more.
+    /// Takes away the sockets that a dead process of this network has left, and begins a list of its
+    /// own.
+    pub(crate) fn sockets(&self) -> Option<Sockets> {
+        let control = self.control.as_ref()?;
+        Some(Sockets::begin(control.with_file_name(SOCKETS)))
+    }
+
+    /// Takes the control socket away: nobody answers there any more. The sockets of guests are gone.
     pub(crate) fn close(&mut self) {
-        if let Some(path) = self.control.take()
-            && let Err(err) = fs::remove_file(&path)
+        let Some(path) = self.control.take() else {
+            return;
+        };
+        sockets::clean(&path.with_file_name(SOCKETS));
+        if let Err(err) = fs::remove_file(&path)
             && err.kind() != std::io::ErrorKind::NotFound
         {
             log::warn!("cannot remove {}: {err}", path.display());
@@ -124,6 +137,7 @@ pub(crate) fn clean(state: &StateDir, only: Option<&str>) -> Result<Vec<String>,
         }
         // One that is held is alive.
         if let Ok(held) = state.hold(&name) {
+            sockets::clean(&state.network(&name).join(SOCKETS));
             let _ = fs::remove_file(control_socket(state, &name));
             held.remove();
             cleaned.push(name);

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
-use net_backend_socket::{BoundPath, Unixgram};
+use net_backend_socket::{BindError, BoundPath, Unixgram};
 use net_manager::{NetworkBackend, Protocol};
 
 use super::{Device, Guest, Host, Opened};
@@ -15,6 +16,9 @@ use crate::usage::UsageError;
 #[derive(Default)]
 pub(crate) struct Local {
     paths: Vec<(Place, BoundPath)>,
+    /// Where they are written down, for a network that has a directory.
+    #[cfg(target_os = "linux")]
+    pub(crate) sockets: Option<crate::sockets::Sockets>,
     /// Those that are called.
     #[cfg(target_os = "linux")]
     feeds: Vec<(Place, crate::keeper::Feed)>,
@@ -36,15 +40,33 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    fn bound(
+    fn bound<'a>(
         &mut self,
         place: &Place,
         device: Device,
-        bound: Result<(OwnedFd, BoundPath), net_backend_socket::BindError>,
+        path: &'a Path,
+        bind: impl FnOnce(&'a Path) -> Result<(OwnedFd, BoundPath), BindError>,
     ) -> Result<Opened, UsageError> {
-        let (socket, path) = bound.map_err(UsageError::new)?;
+        #[cfg(target_os = "linux")]
+        let noted = match &mut self.sockets {
+            Some(sockets) => sockets.note(path).map_err(failed("write down the path"))?,
+            None => false,
+        };
+        let bound = bind(path).map_err(UsageError::new);
+        #[cfg(target_os = "linux")]
+        if noted && bound.is_err() {
+            self.strike(path);
+        }
+        let (socket, path) = bound?;
         self.paths.push((place.clone(), path));
         Ok(Opened::Served(device, socket))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn strike(&mut self, path: &Path) {
+        if let Some(sockets) = &mut self.sockets {
+            sockets.strike(path);
+        }
     }
 
     fn pair(&mut self) -> Result<Opened, UsageError> {
@@ -62,7 +84,7 @@ impl Local {
         let queues = vhost.queues.unwrap_or(1);
         if !vhost.calls {
             let device = Device::VhostUserListener(queues);
-            return self.bound(place, device, BoundPath::stream(&vhost.path));
+            return self.bound(place, device, &vhost.path, BoundPath::stream);
         }
         let (feed, theirs) = crate::keeper::Feed::start(&vhost.path)?;
         self.feeds.push((place.clone(), feed));
@@ -111,15 +133,15 @@ impl Host for Local {
         let (place, _) = place.parts();
         let opened = match place {
             Place::QemuStream(path) => {
-                self.bound(place, Device::QemuStreamListener, BoundPath::stream(path))
+                self.bound(place, Device::QemuStreamListener, path, BoundPath::stream)
             }
             Place::QemuDgram(path) => {
-                self.bound(place, Device::QemuDgram, BoundPath::datagram(path))
+                self.bound(place, Device::QemuDgram, path, BoundPath::datagram)
             }
-            Place::Vfkit(path) => self.bound(place, Device::Unixgram, BoundPath::datagram(path)),
+            Place::Vfkit(path) => self.bound(place, Device::Unixgram, path, BoundPath::datagram),
             #[cfg(target_os = "linux")]
             Place::Bess(path) => {
-                self.bound(place, Device::BessListener, BoundPath::sequenced(path))
+                self.bound(place, Device::BessListener, path, BoundPath::sequenced)
             }
             #[cfg(target_os = "linux")]
             Place::VhostUser(vhost) => self.vhost_user(place, vhost),
@@ -136,7 +158,15 @@ impl Host for Local {
 
     fn close(&mut self, place: &Place) {
         let (place, _) = place.parts();
-        self.paths.retain(|(other, _)| other != place);
+        let closed = self.paths.extract_if(.., |(other, _)| other == place);
+        let closed: Vec<BoundPath> = closed.map(|(_, bound)| bound).collect();
+        for bound in closed {
+            #[cfg(target_os = "linux")]
+            let path = bound.path().to_owned();
+            drop(bound);
+            #[cfg(target_os = "linux")]
+            self.strike(&path);
+        }
         #[cfg(target_os = "linux")]
         self.feeds.retain(|(other, _)| other != place);
         #[cfg(target_os = "linux")]
@@ -190,6 +220,32 @@ fn failed(what: &'static str) -> impl FnOnce(std::io::Error) -> UsageError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn paths_are_written_down_while_they_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, path) = (dir.path().join("sockets"), dir.path().join("a"));
+        let mut host = Local {
+            sockets: Some(crate::sockets::Sockets::begin(file.clone())),
+            ..Local::default()
+        };
+        let written = || std::fs::read_to_string(&file).unwrap_or_default();
+        let place = Place::Vfkit(path.clone());
+        host.open(&place, &Guest::example()).unwrap();
+        assert_eq!(written(), format!("{}\0", path.display()));
+        // Refused, and none of ours.
+        host.open(&Place::QemuStream(path.clone()), &Guest::example())
+            .err()
+            .unwrap();
+        let nowhere = dir.path().join("nowhere/b");
+        host.open(&Place::Vfkit(nowhere), &Guest::example())
+            .err()
+            .unwrap();
+        assert_eq!(written(), format!("{}\0", path.display()));
+        host.close(&place);
+        assert_eq!(written(), "");
+    }
 
     #[test]
     fn a_path_is_there_until_its_place_is_closed() {

@@ -103,6 +103,7 @@ impl Keeper {
         } else {
             State::default()
         };
+        host.sockets = state.sockets();
         options.mode = Some(config.mode);
         (options.bridge, options.take_over) = (config.bridge, config.take_over);
         Ok(Self {

@@ -7,6 +7,8 @@
 //!     lock           held as long as the network's process lives; has its number
 //!     journal        what has been made in the kernel
 //!     journal.new    the one that takes its place, until that is complete
+//!     control        the socket of the program `arcbox-net`
+//!     sockets        its list of the sockets that guests connect to
 //! ```
 //!
 //! The lock is the kernel's (`flock(2)`) and ends with the process that holds it, however that

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::daemon::server_of;
@@ -32,11 +32,16 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn start(world: &'a World, name: &str) -> Result<Self> {
-        let log = world.log("up-asked");
         let state = world.dir.join(name);
         let made = fs::create_dir(&state)
             .and_then(|()| fs::set_permissions(&state, Permissions::from_mode(0o777)));
         made.map_err(|e| format!("{}: {e}", state.display()))?;
+        let up = Self::up(world, &state, name)?;
+        Ok(Self { world, state, up })
+    }
+
+    fn up(world: &World, state: &Path, name: &str) -> Result<Proc> {
+        let log = world.log("up-asked");
         let socket = state.join("first.sock");
         let mut command = world.host.ordinary(&world.program);
         command
@@ -46,7 +51,7 @@ impl<'a> Asked<'a> {
             .arg(state.join("state"));
         let mut up = Proc::spawn(&mut command, &log)?;
         up.wait_until(SHORT, |out| out.contains("ready"))?;
-        Ok(Self { world, state, up })
+        Ok(up)
     }
 
     /// Runs one of the commands that ask.
@@ -173,8 +178,21 @@ fn one_dies(context: &Context, checks: &mut Checks) {
             }
             ensure(gone(), || "the server is still there".to_owned())?;
             asked.told(&["clean"], &["widow"])?;
-            let left = asked.state.join("state").join("widow");
-            ensure(!left.exists(), || format!("{} is there", left.display()))
+            let left = [
+                asked.state.join("state/widow"),
+                asked.state.join("first.sock"),
+            ];
+            let left = left.iter().find(|left| left.exists());
+            ensure(left.is_none(), || format!("{left:?} is there"))
+        },
+    );
+    checks.step(
+        "the keeper is killed: the next one takes its name and socket",
+        || {
+            let mut asked = Asked::start(world, "phoenix")?;
+            asked.up.signal("KILL");
+            asked.up = Asked::up(world, &asked.state, "phoenix")?;
+            asked.told(&["status"], &["network phoenix"])
         },
     );
 }

@@ -89,12 +89,9 @@ impl<'a> Named<'a> {
         Ok(up)
     }
 
-    /// Kills it, takes away the sockets that it left, and starts it again.
+    /// Kills it and starts it again.
     fn restart(&mut self) -> Result<()> {
         self.up.kill();
-        for file in ["a", "b", "c"] {
-            fs::remove_file(self.path(file)).map_err(|e| format!("{file}: {e}"))?;
-        }
         self.log = self.world.log("up-vhost-user");
         self.up = Self::spawn(self.world, &self.name, &self.options, &self.log)?;
         Ok(())
