@@ -223,7 +223,8 @@ fn gather(pieces: &[Piece], most: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0; len];
     let mut at = 0;
     for piece in pieces {
-        // SAFETY: as in `from_pieces`; the copy is made here.
+        // SAFETY: the pieces are of the guest's memory, which is mapped while its queues run; the copy is
+        // made here.
         let segment = unsafe { IoSegment::from_raw(piece.host, piece.len) };
         at += segment.copy_to_slice(0, bytes.get_mut(at..).unwrap_or_default());
     }

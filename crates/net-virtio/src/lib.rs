@@ -33,6 +33,7 @@
 
 #[allow(unsafe_code)]
 mod collect;
+mod config;
 #[allow(unsafe_code)]
 mod control;
 #[allow(unsafe_code)]
@@ -55,7 +56,8 @@ mod steering;
 #[cfg(target_os = "linux")]
 pub mod vhost_user;
 
-pub use device::{CONFIG_LEN, DeviceConfig, Doorbell, MAX_PAIRS, VirtioNet};
+pub use config::{DeviceConfig, MAX_PAIRS};
+pub use device::{CONFIG_LEN, Doorbell, VirtioNet};
 pub use dirty::DirtyLog;
 pub use error::{QueueError, SetupError};
 pub use memory::{GuestMemory, Owner, Region};

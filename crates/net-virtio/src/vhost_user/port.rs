@@ -13,7 +13,7 @@ use net_datapath::ZeroCopyPacket;
 
 use super::server::{Server, VhostUserListener};
 use super::shared::Shared;
-use crate::device::DeviceConfig;
+use crate::config::DeviceConfig;
 
 /// What happened on a port besides frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

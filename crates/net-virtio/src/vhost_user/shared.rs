@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::rings::Rings;
 use super::sys::Kicks;
-use crate::device::{DeviceConfig, Doorbell, VirtioNet};
+use crate::config::DeviceConfig;
+use crate::device::{Doorbell, VirtioNet};
 
 /// A device between its worker, which moves frames, and the protocol's thread, which sets it up.
 pub(super) struct Shared {
