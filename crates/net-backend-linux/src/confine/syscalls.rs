@@ -4,9 +4,10 @@
 //! |---|---|
 //! | [`BASE`] | memory, time, signals, and descriptors that are open |
 //! | [`THREADS`] | starting threads, and no processes |
-//! | [`SOCKETS`] | TCP, UDP, ICMP echo and Unix sockets |
+//! | [`SOCKETS`] | TCP, UDP, ICMP echo, Unix sockets for datagrams or that are connected already |
 //! | [`FILES`] | files by name, as far as Landlock leaves any |
 //! | [`TAP`] | a TAP device that is open already |
+//! | [`SHARED_MEMORY`] | memory to share with who is connected, for vhost-user |
 //!
 //! A list says what its job takes and no more; what is in none of them, such as running a program,
 //! tracing, mounting, packet sockets or memory that is both written and run, is refused. Numbers
@@ -18,12 +19,13 @@ use libc::{c_int, c_long};
 pub type List = &'static [Call];
 
 /// Every list by its name.
-pub const ALL: [(&str, List); 5] = [
+pub const ALL: [(&str, List); 6] = [
     ("base", BASE),
     ("threads", THREADS),
     ("sockets", SOCKETS),
     ("files", FILES),
     ("tap", TAP),
+    ("shared memory", SHARED_MEMORY),
 ];
 
 /// A system call, and in which ways it may be made.
@@ -160,8 +162,6 @@ pub const BASE: List = &[
     Call::free(libc::SYS_madvise),
     Call::free(libc::SYS_brk),
     Call::free(libc::SYS_membarrier),
-    // The log of what is in flight, which a vhost-user front-end keeps.
-    Call::free(libc::SYS_memfd_create),
     // Signals to itself.
     Call::free(libc::SYS_rt_sigaction),
     Call::free(libc::SYS_rt_sigprocmask),
@@ -231,7 +231,11 @@ const STREAM: Argument = Argument::masked(1, TYPE_MASK, libc::SOCK_STREAM.cast_u
 const DATAGRAM: Argument = Argument::masked(1, TYPE_MASK, libc::SOCK_DGRAM.cast_unsigned());
 const SEQUENCED: Argument = Argument::masked(1, TYPE_MASK, libc::SOCK_SEQPACKET.cast_unsigned());
 
-/// TCP, UDP, ICMP echo and Unix sockets; no raw, packet or netlink sockets.
+/// TCP, UDP, ICMP echo and Unix sockets for datagrams; no raw, packet or netlink sockets.
+///
+/// Landlock leaves every Unix socket within reach of `connect`, and whoever answers there often trusts
+/// the user that asks: a stream or sequence to one has to be opened by somebody else. Of datagrams a
+/// network asks whether their sender is still there.
 pub const SOCKETS: List = &[
     Call::when(
         libc::SYS_socket,
@@ -240,12 +244,17 @@ pub const SOCKETS: List = &[
             &[Argument::int(0, libc::AF_INET), DATAGRAM],
             &[Argument::int(0, libc::AF_INET6), STREAM],
             &[Argument::int(0, libc::AF_INET6), DATAGRAM],
-            &[Argument::int(0, libc::AF_UNIX), STREAM],
             &[Argument::int(0, libc::AF_UNIX), DATAGRAM],
+        ],
+    ),
+    // Its two ends lead to each other and stay so.
+    Call::when(
+        libc::SYS_socketpair,
+        &[
+            &[Argument::int(0, libc::AF_UNIX), STREAM],
             &[Argument::int(0, libc::AF_UNIX), SEQUENCED],
         ],
     ),
-    Call::when(libc::SYS_socketpair, &[&[Argument::int(0, libc::AF_UNIX)]]),
     Call::free(libc::SYS_bind),
     Call::free(libc::SYS_listen),
     Call::free(libc::SYS_accept4),
@@ -314,3 +323,7 @@ pub const TAP: List = &[Call::when(
         &[Argument::is(1, crate::ioctl::TUNSETVNETLE as u32)],
     ],
 )];
+
+/// Memory to share with who is connected: the log of what is in flight, which a front-end of vhost-user
+/// keeps over the end of its back end.
+pub const SHARED_MEMORY: List = &[Call::free(libc::SYS_memfd_create)];

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -158,6 +159,8 @@ pub(crate) fn everything(directory: &str) {
         (libc::AF_INET, libc::SOCK_RAW),
         (libc::AF_NETLINK, libc::SOCK_DGRAM),
         (libc::AF_VSOCK, libc::SOCK_STREAM),
+        (libc::AF_UNIX, libc::SOCK_STREAM),
+        (libc::AF_UNIX, libc::SOCK_SEQPACKET),
     ] {
         let numbers = [family.into(), kind.into(), 0, 0];
         assert_eq!(
@@ -166,6 +169,8 @@ pub(crate) fn everything(directory: &str) {
             "{family} {kind}"
         );
     }
+    let unix = [libc::AF_UNIX.into(), libc::SOCK_DGRAM.into(), 0, 0];
+    assert_eq!(call(libc::SYS_socketpair, unix), libc::EPERM);
     let device = libc::c_long::from(tun.as_raw_fd());
     let attach = [device, 0x4004_54ca, 0, 0];
     assert_eq!(call(libc::SYS_ioctl, attach), libc::EPERM, "TUNSETIFF");
@@ -177,6 +182,8 @@ pub(crate) fn everything(directory: &str) {
     listener.accept().expect("a connection");
     client.join().expect("a thread").expect("a connection");
     UdpSocket::bind("[::1]:0").expect("a socket");
+    UnixStream::pair().expect("a pair");
+    UnixDatagram::unbound().expect("a socket");
     let file = tap.into_file();
     let again = Tap::from_fd(file.into(), TapOptions::default()).expect("the device");
     let mut again = again;

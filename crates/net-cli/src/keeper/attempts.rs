@@ -19,7 +19,7 @@ pub(crate) const REFUSED: &str = "refused";
 /// One forbidden thing, and the way to do it.
 type Attempt = (&'static str, fn() -> io::Result<()>);
 
-const ATTEMPTS: [Attempt; 12] = [
+const ATTEMPTS: [Attempt; 14] = [
     ("read /etc/shadow", || File::open("/etc/shadow").map(drop)),
     ("read /etc/passwd", || File::open("/etc/passwd").map(drop)),
     ("list /", || std::fs::read_dir("/").map(drop)),
@@ -51,6 +51,13 @@ const ATTEMPTS: [Attempt; 12] = [
     ("open a netlink socket", || {
         let netlink = Domain::from(i32::from(rustix::net::AddressFamily::NETLINK.as_raw()));
         Socket::new(netlink, Type::RAW, None).map(drop)
+    }),
+    // Services of the host believe whoever has this user.
+    ("call a service by a Unix stream", || {
+        Socket::new(Domain::UNIX, Type::STREAM, None).map(drop)
+    }),
+    ("call a service by Unix packets", || {
+        Socket::new(Domain::UNIX, Type::SEQPACKET, None).map(drop)
     }),
     ("signal the process that started it", || {
         let parent = rustix::process::getppid();

@@ -49,6 +49,7 @@ pub(super) fn confine() -> Result<String, UsageError> {
         syscalls::SOCKETS,
         syscalls::FILES,
         syscalls::TAP,
+        syscalls::SHARED_MEMORY,
     ];
     confine::seccomp(&lists, refusal).map_err(refused)?;
     Ok(format!(

@@ -208,7 +208,7 @@ fn confined(context: &Context, checks: &mut Checks, ordinary: bool) {
         };
         let done = proc::run(command.arg("__attempts"), &world.log("attempts"), SHORT)?;
         let refused = done.output.matches("refused ").count();
-        ensure(done.status == 0 && refused == 12, || {
+        ensure(done.status == 0 && refused == 14, || {
             format!("status {}, {refused} refused: {}", done.status, done.output)
         })
     });
