@@ -47,7 +47,7 @@ fn a_confined_process_can_do_nothing_else() {
     }
     assert!(said.starts_with("no capability, no file"), "{said}");
     assert!(output.status.success(), "{said}{}", text(&output.stderr));
-    assert_eq!(said.matches("\nrefused ").count(), 12, "{said}");
+    assert_eq!(said.matches("\nrefused ").count(), 14, "{said}");
 }
 
 /// A network with a socket, its directory below `dir`.
