@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use super::{ADVERTISEMENT, HOP_LIMIT, MTU, Preference, SOURCE_LINK_ADDRESS};
+use super::{ADVERTISEMENT, HOP_LIMIT, MTU, Preference, SOURCE_LINK_ADDRESS, options};
 
 /// An advertisement that has passed every check of RFC 4861, section 6.1.2, but that of the checksum:
 /// only who sees the IPv6 header can make it.
@@ -51,7 +51,7 @@ impl HeardRouter {
         if hop_limit != HOP_LIMIT {
             return Err(HeardRouterError::HopLimit);
         }
-        let Some((&[kind, 0, _, _, _, flags, high, low, ..], options)) =
+        let Some((&[kind, 0, _, _, _, flags, high, low, ..], list)) =
             message.split_first_chunk::<16>()
         else {
             return Err(HeardRouterError::Header);
@@ -73,28 +73,17 @@ impl HeardRouter {
             link_address: None,
             mtu: None,
         };
-        let mut rest = options;
-        while let [kind, words, ..] = *rest {
-            let len = usize::from(words) * 8;
-            let option = rest
-                .get(..len)
-                .filter(|_| len > 0)
-                .ok_or(HeardRouterError::Option)?;
-            match kind {
-                SOURCE_LINK_ADDRESS => {
-                    heard.link_address = option.get(2..8).and_then(|mac| mac.try_into().ok());
-                }
-                MTU => {
-                    let value = option.get(4..8).and_then(|mtu| mtu.try_into().ok());
-                    heard.mtu = value.map(u32::from_be_bytes);
-                }
-                _ => {}
+        let whole = options::visit(list, |kind, option| match kind {
+            SOURCE_LINK_ADDRESS => {
+                heard.link_address = option.get(2..8).and_then(|mac| mac.try_into().ok());
             }
-            rest = &rest[len..];
-        }
-        if !rest.is_empty() {
-            return Err(HeardRouterError::Option);
-        }
+            MTU => {
+                let value = option.get(4..8).and_then(|mtu| mtu.try_into().ok());
+                heard.mtu = value.map(u32::from_be_bytes);
+            }
+            _ => {}
+        });
+        whole.ok_or(HeardRouterError::Option)?;
         Ok(heard)
     }
 }

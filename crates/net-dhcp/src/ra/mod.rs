@@ -40,6 +40,7 @@ mod advertiser;
 mod config;
 mod heard;
 mod message;
+mod options;
 mod solicitation;
 
 pub use advertiser::{Advertisement, Advertiser, Destination, RaStats};

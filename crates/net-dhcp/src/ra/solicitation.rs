@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::{HOP_LIMIT, SOLICITATION, SOURCE_LINK_ADDRESS};
+use super::{HOP_LIMIT, SOLICITATION, SOURCE_LINK_ADDRESS, options};
 
 /// A solicitation that has passed every check of RFC 4861, section 6.1.1, but that of the checksum:
 /// only who sees the IPv6 header can make it, and a kernel has.
@@ -43,29 +43,20 @@ impl Solicitation {
         if hop_limit != HOP_LIMIT {
             return Err(SolicitationError::HopLimit);
         }
-        let options = match message {
-            [SOLICITATION, 0, _, _, _, _, _, _, options @ ..] => options,
+        let list = match message {
+            [SOLICITATION, 0, _, _, _, _, _, _, list @ ..] => list,
             _ => return Err(SolicitationError::Header),
         };
         if source.is_multicast() || source.is_loopback() {
             return Err(SolicitationError::Source);
         }
         let mut link_address = None;
-        let mut rest = options;
-        while let [kind, words, ..] = *rest {
-            let len = usize::from(words) * 8;
-            let option = rest
-                .get(..len)
-                .filter(|_| len > 0)
-                .ok_or(SolicitationError::Option)?;
+        let whole = options::visit(list, |kind, option| {
             if kind == SOURCE_LINK_ADDRESS {
                 link_address = option.get(2..8).and_then(|mac| mac.try_into().ok());
             }
-            rest = &rest[len..];
-        }
-        if !rest.is_empty() {
-            return Err(SolicitationError::Option);
-        }
+        });
+        whole.ok_or(SolicitationError::Option)?;
         if link_address.is_some() && source.is_unspecified() {
             return Err(SolicitationError::Source);
         }
