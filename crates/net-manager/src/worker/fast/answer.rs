@@ -25,19 +25,13 @@ impl PacketUplink {
         frame: &ZeroCopyPacket<'_>,
         links: &mut Links<'_>,
     ) -> bool {
-        if !is_echo_request(frame) {
-            return false;
-        }
-        if self.echoes.take(links.now)
-            && let Some(reply) = echo_reply(frame)
-        {
+        self.answer(frame, links, |_, reply, links| {
             let guest = Neighbour {
                 mac: frame.src_mac(),
                 port: from,
             };
-            send_inside(guest, &reply, links);
-        }
-        true
+            send_inside(guest, reply, links);
+        })
     }
 
     /// The same for somebody outside.
@@ -46,18 +40,30 @@ impl PacketUplink {
         frame: &ZeroCopyPacket<'_>,
         links: &mut Links<'_>,
     ) -> bool {
+        self.answer(frame, links, |uplink, reply, links| {
+            // Back the way it came: the sender may be known here by no other.
+            let ends = (frame.src_mac(), uplink.mac);
+            if let Some(device) = uplink.device.port()
+                && let Some(reply) = framed(ends, ethertype(reply), reply, links)
+            {
+                links.ports.queue(device, VirtioNetHdr::PLAIN, reply);
+            }
+        })
+    }
+
+    fn answer(
+        &mut self,
+        frame: &ZeroCopyPacket<'_>,
+        links: &mut Links<'_>,
+        send: impl FnOnce(&mut Self, &[u8], &mut Links<'_>),
+    ) -> bool {
         if !is_echo_request(frame) {
             return false;
         }
         if self.echoes.take(links.now)
             && let Some(reply) = echo_reply(frame)
-            && let Some(device) = self.device.port()
         {
-            // Back the way it came: the sender may be known here by no other.
-            let ends = (frame.src_mac(), self.mac);
-            if let Some(reply) = framed(ends, ethertype(&reply), &reply, links) {
-                links.ports.queue(device, VirtioNetHdr::PLAIN, reply);
-            }
+            send(self, &reply, links);
         }
         true
     }

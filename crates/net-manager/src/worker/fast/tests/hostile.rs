@@ -1,10 +1,28 @@
 //! Guests and strangers that mean harm.
 
-use super::frames::{self, partial, tcp_in, tcp_out, udp_in, udp_out};
+use super::frames::{self, Frame, partial, tcp_in, tcp_out, udp_in, udp_out};
 use super::*;
 
 /// SplitMix64: the same numbers in every run.
 pub(super) struct Random(pub(super) u64);
+
+/// Flips up to three bits of the headers, but for the destination's hardware address, and now and then cuts
+/// the frame or tells lies about offloads.
+pub(super) fn damage(frame: &mut Frame, random: &mut Random) {
+    for _ in 0..random.below(4) {
+        let headers = frame.bytes.len().min(80);
+        let at = 6 + random.below(headers - 6);
+        frame.bytes[at] ^= 1 << random.below(8);
+    }
+    if random.below(10) == 0 {
+        let len = 14 + random.below(frame.bytes.len() - 13);
+        frame.bytes.truncate(len);
+    }
+    if random.below(10) == 0 {
+        frame.header.csum_start = random.below(100) as u16;
+        frame.header.gso_size = random.below(2000) as u16;
+    }
+}
 
 impl Random {
     pub(super) fn below(&mut self, bound: usize) -> usize {
@@ -133,19 +151,7 @@ fn nothing_sent_breaks_the_router() {
             (false, 2) => udp_in(PEER, port, &data).may_fragment(),
             (false, _) => udp_in(PEER, port, &data),
         };
-        for _ in 0..random.below(4) {
-            let headers = frame.bytes.len().min(64);
-            let at = 6 + random.below(headers - 6);
-            frame.bytes[at] ^= 1 << random.below(8);
-        }
-        if random.below(10) == 0 {
-            let len = 14 + random.below(frame.bytes.len() - 13);
-            frame.bytes.truncate(len);
-        }
-        if random.below(10) == 0 {
-            frame.header.csum_start = random.below(80) as u16;
-            frame.header.gso_size = random.below(2000) as u16;
-        }
+        damage(&mut frame, &mut random);
         if guest_sends {
             world.guest_sends(n, &frame);
         } else {

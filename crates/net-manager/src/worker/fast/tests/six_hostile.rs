@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 use net_wire::icmpv6;
 use net_wire::ndp::{self, ALL_NODES, Neighbour, OVERRIDE};
 
-use super::hostile::Random;
+use super::hostile::{Random, damage};
 use super::six_frames::*;
 use super::*;
 
@@ -171,19 +171,7 @@ fn nothing_sent_breaks_the_router() {
             (false, 4) => router_advert(ROUTER6, |config| config.mtu = Some(1300)),
             (false, _) => udp_in(PEER, port, &data),
         };
-        for _ in 0..random.below(4) {
-            let headers = frame.bytes.len().min(80);
-            let at = 6 + random.below(headers - 6);
-            frame.bytes[at] ^= 1 << random.below(8);
-        }
-        if random.below(10) == 0 {
-            let len = 14 + random.below(frame.bytes.len() - 13);
-            frame.bytes.truncate(len);
-        }
-        if random.below(10) == 0 {
-            frame.header.csum_start = random.below(100) as u16;
-            frame.header.gso_size = random.below(2000) as u16;
-        }
+        damage(&mut frame, &mut random);
         if guest_sends {
             world.guest_sends(n, &frame);
         } else {
