@@ -82,7 +82,8 @@ impl NetworkOptions {
             }
             _ => {
                 return Err(UsageError::new(
-                    "--uplink needs --outside, the address it has, and both go with --engine fast",
+                    "--uplink and --outside need each other and --engine fast; --via, --outside6 and \
+                     --via6 need both",
                 ));
             }
         };
