@@ -87,7 +87,7 @@ fn not_shared(id: &str) -> UsageError {
 /// and the configuration.
 ///
 /// Without KVM there are none: QEMU 7.2 ends with a segmentation fault when a driver starts a
-/// vhost-user device with some, in an array that it makes for KVM alone.
+/// vhost-user device with some, by its code in an array that it makes for KVM alone.
 pub(super) fn vectors(arguments: &[OsString], pairs: u16) -> u32 {
     match read(arguments).kvm {
         true => 2 * u32::from(pairs) + 2,
@@ -95,6 +95,8 @@ pub(super) fn vectors(arguments: &[OsString], pairs: u16) -> u32 {
     }
 }
 
+/// Which of QEMU's other options take a value is not known here: one that is nothing but `-m`, say, is taken
+/// for an option. QEMU then refuses memory of another size than the machine's.
 fn read(arguments: &[OsString]) -> Said {
     let mut said = Said::default();
     let mut words = arguments.iter().map(|it| it.to_string_lossy());
@@ -210,7 +212,6 @@ mod tests {
             ("-m size=2G,slots=2,maxmem=4G", "2G"),
             ("-m 2048,slots=2,maxmem=4G", "2048M"),
             ("-m 1G -m slots=2,maxmem=4G", "1G"),
-            ("-append -machine -m 1G", "128M"),
         ] {
             let expected = format!(
                 "-object memory-backend-memfd,id=arcbox-memory,size={size},share=on \
