@@ -54,10 +54,10 @@ pub(crate) fn targets() -> Result<Vec<String>> {
     let metadata: serde_json::Value =
         serde_json::from_str(&text).map_err(|e| format!("cargo metadata: {e}"))?;
     let targets = metadata["packages"][0]["targets"].as_array();
-    let names = targets
-        .into_iter()
-        .flatten()
-        .filter_map(|t| t["name"].as_str());
+    // Examples write seeds.
+    let is_bin = |t: &&serde_json::Value| t["kind"][0] == "bin";
+    let names = targets.into_iter().flatten().filter(is_bin);
+    let names = names.filter_map(|t| t["name"].as_str());
     Ok(names.map(str::to_owned).collect())
 }
 

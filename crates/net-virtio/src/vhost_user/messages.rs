@@ -15,6 +15,8 @@ use super::session::Session;
 
 /// Bytes of a message in front of its body: what is asked, flags, length of the body.
 const HEADER: usize = 12;
+/// The most descriptors beside one: `vhost` has room for as many.
+const MOST_FDS: usize = 32;
 /// In the flags: the version, an answer, and that one is wanted.
 const VERSION: u32 = 1;
 const REPLY: u32 = 4;
@@ -50,6 +52,17 @@ impl Request {
     }
 }
 
+/// The descriptors that came beside a message.
+fn rights(beside: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
+    let mut files = Vec::new();
+    for message in beside.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = message {
+            files.extend(fds);
+        }
+    }
+    files
+}
+
 /// A message that is next and is ours to read.
 pub(super) struct Message {
     request: Request,
@@ -60,12 +73,26 @@ pub(super) struct Message {
 impl Message {
     /// Looks at the next message without taking it, once there is something of it. `None` for those
     /// that `vhost` reads, and for what is no message.
-    pub(super) fn peek(socket: &UnixStream) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`Error::IncorrectFds`] for more descriptors beside it than any message has: `vhost` would lose
+    /// the header that they came with, and wait for another.
+    pub(super) fn peek(socket: &UnixStream) -> Result<Option<Self>> {
         let mut bytes = [0; HEADER];
-        let (len, _) = rustix::net::recv(socket, &mut bytes[..], RecvFlags::PEEK).ok()?;
-        if len < HEADER {
-            return None;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS + 1))];
+        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let flags = RecvFlags::PEEK | RecvFlags::CMSG_CLOEXEC;
+        let Ok(got) = recvmsg(socket, &mut parts, &mut beside, flags) else {
+            return Ok(None);
+        };
+        if got.flags.contains(ReturnFlags::CTRUNC) || rights(&mut beside).len() > MOST_FDS {
+            return Err(Error::IncorrectFds);
         }
+        Ok(Self::parse(bytes.get(..got.bytes).unwrap_or_default()))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
         let (fields, _) = bytes.as_chunks::<4>();
         let fields: &[[u8; 4]; 3] = fields.first_chunk()?;
         let [request, flags, size] = fields.map(u32::from_ne_bytes);
@@ -109,12 +136,7 @@ impl Message {
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut header)];
         let got = recvmsg(socket, &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
-        let mut files = Vec::new();
-        for message in beside.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                files.extend(fds);
-            }
-        }
+        let files = rights(&mut beside);
         let mut body = [0; 8];
         // It may come in pieces, and this thread may wait.
         socket.read_exact(body.get_mut(..self.size as usize).unwrap_or_default())?;

@@ -23,6 +23,9 @@
 //! otherwise a warning is logged), and that nobody takes `O_NONBLOCK` away from a call descriptor
 //! again and fills it, which would hold up the worker.
 
+// Public for tests and fuzzing.
+#[cfg_attr(not(feature = "driver"), allow(unreachable_pub))]
+mod connection;
 mod dirty;
 mod error;
 mod inflight;
@@ -39,6 +42,8 @@ pub(crate) mod sys;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+#[cfg(feature = "driver")]
+pub use connection::Connection;
 pub use port::{VhostUserPort, VhostUserStats};
 pub use server::VhostUserListener;
 

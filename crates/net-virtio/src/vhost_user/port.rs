@@ -100,6 +100,16 @@ impl VhostUserPort {
         Ok(())
     }
 
+    /// A front-end's connection whose messages the caller carries out, one at a time on its own
+    /// thread: for tests and fuzzing. One at a time, and none of those that the port serves itself.
+    ///
+    /// # Errors
+    /// Of the host, for want of a descriptor.
+    #[cfg(feature = "driver")]
+    pub fn connection(&self, stream: UnixStream) -> io::Result<super::Connection> {
+        super::Connection::new(Arc::clone(&self.shared), stream)
+    }
+
     /// Counters of connections and interrupts.
     pub fn vhost_user_stats(&self) -> VhostUserStats {
         VhostUserStats {

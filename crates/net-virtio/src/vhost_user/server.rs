@@ -4,15 +4,10 @@ use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use vhost::vhost_user::{BackendReqHandler, Error};
-
-use super::messages::Message;
-use super::rings::Rings;
-use super::session::Session;
+use super::connection::Connection;
 use super::shared::Shared;
 
 /// How long to wait before trying to connect again, or to accept where the host has no descriptors.
@@ -196,39 +191,16 @@ fn spawn(what: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 /// Serves one front-end until it goes or breaks the protocol; whether to go on with another.
 fn converse(shared: &Arc<Shared>, stop: &Stop, stream: UnixStream) -> bool {
-    let (Ok(handle), Ok(socket)) = (stream.try_clone(), stream.try_clone()) else {
+    let Ok(handle) = stream.try_clone() else {
         return stop.sleep(RETRY);
     };
     if !stop.serve(Some(handle)) {
         return false;
     }
-    shared.connections.fetch_add(1, Ordering::Relaxed);
-    let session = Arc::new(Session::new(Arc::clone(shared)));
-    let mut messages = BackendReqHandler::from_stream(stream, Arc::clone(&session));
-    let end = loop {
-        let done = match Message::peek(&socket) {
-            Some(message) => message.carry_out(&session, &socket),
-            None => messages.handle_request(),
-        };
-        if let Err(err) = done {
-            break err;
-        }
+    let Ok(mut connection) = Connection::new(Arc::clone(shared), stream) else {
+        return stop.serve(None) && stop.sleep(RETRY);
     };
-    match end {
-        Error::Disconnected | Error::SocketBroken(_) => {
-            log::info!("vhost-user: the front-end has gone");
-        }
-        err => {
-            shared.faults.fetch_add(1, Ordering::Relaxed);
-            log::warn!("vhost-user: a front-end's connection ends: {err}");
-        }
-    }
-    // The socket outlives nothing that came over it.
-    let memory = shared.for_protocol(Rings::disconnect);
-    // Told once the device is free again: whoever hears it may transmit.
-    shared.gone.store(true, Ordering::Release);
-    shared.kicks.wake();
-    drop(memory);
-    drop(messages);
+    while connection.step() {}
+    drop(connection);
     stop.serve(None)
 }
