@@ -109,6 +109,23 @@ pub trait NetworkBackend: Send {
     #[cfg(unix)]
     fn source(&self) -> Option<BorrowedFd<'_>>;
 
+    /// Whether the peer's queues lie in memory that is at hand, so that [`receive`](Self::receive) and
+    /// [`transmit`](Self::transmit) make no system call where there is nothing to do. Constant.
+    fn shares_memory(&self) -> bool {
+        false
+    }
+
+    /// Says whether the caller asks again and again from now on (`true`), or waits for the source, as
+    /// at the beginning (`false`). While it asks, the peer need not be told to ring when it has sent
+    /// something or has room again. After `false` the caller receives until `Ok(0)`, and offers what
+    /// waits to be sent, before it waits: each then has the peer ring, and looks once more.
+    ///
+    /// Returns whether there is anything to ask: a peer whose memory is [shared](Self::shares_memory).
+    fn set_polling(&mut self, polling: bool) -> bool {
+        let _ = polling;
+        false
+    }
+
     /// When to call [`on_deadline`](Self::on_deadline), on the caller's clock. A time that has
     /// passed, such as zero, means at once: the back end needs to be told what time it is.
     fn next_deadline(&self) -> Option<Duration>;

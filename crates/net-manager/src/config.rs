@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use net_usernet::Protocol;
@@ -46,6 +47,30 @@ impl std::str::FromStr for NetworkMode {
             "host-only" => Ok(Self::HostOnly),
             _ => Err(ManagerError::UnknownMode(text.to_owned())),
         }
+    }
+}
+
+/// How long a network asks guests' memory by itself before it sleeps until it is told: vhost-user, and
+/// virtio-net in the same process. Other guests, and whatever else happens, are always waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Polling {
+    /// After a guest has sent something, for so long at most, and less or not at all where that has been
+    /// in vain lately. Zero is never; so is any time where the process has one processor, which the guest
+    /// needs.
+    UpTo(Duration),
+    /// As long as a guest's driver is there. Takes the whole of one processor.
+    Always,
+}
+
+impl Polling {
+    /// The longest time: more costs more than any wake-up.
+    pub const LONGEST: Duration = Duration::from_millis(1);
+}
+
+impl Default for Polling {
+    /// Up to 50 µs.
+    fn default() -> Self {
+        Self::UpTo(Duration::from_micros(50))
     }
 }
 
@@ -193,6 +218,11 @@ pub struct NetworkConfig {
     /// Queue pairs of the TAP devices that are made for guests, unless their attachment says
     /// otherwise: 1 to 256.
     pub queues: u16,
+    /// How long guests' memory is asked before the network sleeps.
+    pub polling: Polling,
+    /// Processors that this process may use, for [`Self::polling`]. Absent, the system is asked, of
+    /// which a confined process does not learn what its control group allows.
+    pub processors: Option<usize>,
     /// Addresses kept for guests, by hardware address or by name.
     pub reservations: Vec<Reservation>,
     /// Where the journals of what is made in the kernel are kept; `None` is `/run/arcbox-net` for
@@ -227,6 +257,8 @@ impl Default for NetworkConfig {
             storm: net_switch::StormLimits::default(),
             snooping: false,
             queues: 1,
+            polling: Polling::default(),
+            processors: None,
             reservations: Vec::new(),
             state_dir: None,
         }

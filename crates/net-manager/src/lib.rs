@@ -46,7 +46,7 @@ mod uplink;
 mod worker;
 
 pub use addresses::{GuestKey, Reservation};
-pub use config::{NetConfig, NetworkConfig, NetworkMode, PublishedPort};
+pub use config::{NetConfig, NetworkConfig, NetworkMode, Polling, PublishedPort};
 pub use engine::{Choice, Engine, choose, kernel_can};
 pub use error::ManagerError;
 #[cfg(target_os = "linux")]

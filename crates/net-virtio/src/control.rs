@@ -111,8 +111,14 @@ pub(crate) struct Control {
 impl Control {
     /// Carries out the commands that wait, as far as the features allow; of more than
     /// [`COMMANDS`] the rest at the next turn. Whether some may be left, of which the driver has told
-    /// already.
-    pub(crate) fn run(&mut self, queue: &mut Queue, features: u64, max_pairs: u16) -> bool {
+    /// already. `listen` says whether it is to tell of the next.
+    pub(crate) fn run(
+        &mut self,
+        queue: &mut Queue,
+        features: u64,
+        max_pairs: u16,
+        listen: bool,
+    ) -> bool {
         for _ in 0..COMMANDS {
             let Some((running, buffers, _)) = queue.parts() else {
                 return false;
@@ -120,7 +126,7 @@ impl Control {
             let chain = match running.pop(buffers) {
                 Ok(Some(chain)) => chain,
                 Ok(None) => {
-                    if running.enable_kicks() {
+                    if listen && running.enable_kicks() {
                         continue;
                     }
                     return false;

@@ -66,6 +66,8 @@ pub struct VirtioNet {
     blocked: bool,
     /// A driver has started a queue since the last reset.
     driven: bool,
+    /// The caller asks by itself: the driver need not ring.
+    polling: bool,
     stats: BackendStats,
 }
 
@@ -97,6 +99,7 @@ impl VirtioNet {
             turn: 0,
             blocked: false,
             driven: false,
+            polling: false,
             stats: BackendStats::default(),
             config,
         }
@@ -243,6 +246,12 @@ impl VirtioNet {
         self.queues.get(index).is_some_and(Queue::is_running)
     }
 
+    /// Whether a driver has started a queue since the last reset.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_driven(&self) -> bool {
+        self.driven
+    }
+
     /// Where the queues that are started from now on mark what they write, buffers and rings.
     pub fn set_dirty_log(&mut self, log: Option<Arc<dyn DirtyLog>>) {
         self.dirty = log;
@@ -336,8 +345,8 @@ impl VirtioNet {
             return false;
         }
         let (acknowledged, pairs) = (self.acknowledged, self.config.pairs);
-        let queue = self.queues.last_mut();
-        queue.is_some_and(|queue| self.control.run(queue, acknowledged, pairs))
+        let (queue, listen) = (self.queues.last_mut(), !self.polling);
+        queue.is_some_and(|queue| self.control.run(queue, acknowledged, pairs, listen))
     }
 
     /// Silences every transmit queue or asks it to tell; whether one has something already.
@@ -432,6 +441,9 @@ impl NetworkBackend for VirtioNet {
         if taken > 0 {
             return Ok(taken);
         }
+        if self.polling {
+            return Ok(0);
+        }
         // Commands that are left have rung already: then it stays loud, and there is another turn.
         if !commands_left && let Some(doorbell) = &mut self.doorbell {
             doorbell.clear();
@@ -478,7 +490,7 @@ impl NetworkBackend for VirtioNet {
             };
             let queue = &mut self.queues[index];
             let mut outcome = deliver(queue, &mut self.lens, terms, frame, len, &mut self.stats);
-            if outcome == Outcome::Full {
+            if outcome == Outcome::Full && !self.polling {
                 // Told now, it may have buffers already that it did not tell of.
                 let there = queue
                     .parts()
@@ -517,6 +529,22 @@ impl NetworkBackend for VirtioNet {
     #[cfg(unix)]
     fn source(&self) -> Option<BorrowedFd<'_>> {
         self.doorbell.as_ref()?.source()
+    }
+
+    fn shares_memory(&self) -> bool {
+        true
+    }
+
+    fn set_polling(&mut self, polling: bool) -> bool {
+        if polling && !self.polling {
+            for queue in &mut self.queues {
+                if let Some((running, ..)) = queue.parts() {
+                    running.disable_kicks();
+                }
+            }
+        }
+        self.polling = polling;
+        self.driven
     }
 
     fn next_deadline(&self) -> Option<Duration> {

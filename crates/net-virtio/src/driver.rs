@@ -411,6 +411,27 @@ impl DriverQueue {
         new.wrapping_sub(event).wrapping_sub(1) < added
     }
 
+    /// Whether the device would want to be told of a chain made available now.
+    pub fn is_awaited(&self) -> bool {
+        let word = |at: u64| {
+            u16::from_le(
+                self.ram
+                    .word16(self.setup.device + at)
+                    .load(Ordering::Acquire),
+            )
+        };
+        let event_at = 4 + 8 * u64::from(self.setup.size);
+        match (self.options.packed, self.options.event_index) {
+            (true, false) => word(2) & 3 == 0,
+            (true, true) => {
+                let here = self.next | if self.wrap { 1 << 15 } else { 0 };
+                word(2) & 3 == 2 && word(0) == here
+            }
+            (false, false) => word(0) & 1 == 0,
+            (false, true) => word(event_at) == self.next,
+        }
+    }
+
     /// A chain that the device has given back: its id, and how many bytes were written.
     pub fn take_used(&mut self) -> Option<(u16, u32)> {
         let (id, len) = if self.options.packed {

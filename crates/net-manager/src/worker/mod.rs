@@ -2,7 +2,8 @@
 //!
 //! One thread owns everything a packet touches: ports, switch, gateway, uplink. It sleeps until a
 //! socket, a command or a deadline wakes it, serves what is ready, and hands every frame that
-//! became ready to its port before it sleeps again. Nothing is polled while nothing happens.
+//! became ready to its port before it sleeps again. Nothing is polled while nothing happens; guests whose
+//! memory is at hand are, for a moment after they sent something or for ever ([`spin`]).
 
 mod attach;
 mod command;
@@ -17,8 +18,15 @@ mod port;
 mod port_options;
 mod ports;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
+mod rings_tests;
+mod spin;
+#[cfg(test)]
+mod spin_tests;
+#[cfg(test)]
 mod switching_tests;
 mod token;
+mod turn;
 mod uplink;
 
 use std::net::Ipv4Addr;
@@ -26,7 +34,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Waker};
+use mio::{Poll, Waker};
 use net_gateway::{Gateway, Output};
 use net_switch::Switch;
 use slab::Slab;
@@ -44,7 +52,7 @@ use self::pcap::Capture;
 pub use self::port::PortStatistics;
 pub use self::port_options::PortOptions;
 use self::ports::{GATEWAY, PortId, Ports};
-use self::token::Owner;
+use self::spin::Spin;
 use self::uplink::Uplink;
 use crate::addresses::Addresses;
 use crate::config::{NetworkConfig, NetworkMode};
@@ -77,8 +85,14 @@ pub(crate) struct Worker {
     attachments: Slab<Attachment>,
     addresses: Addresses,
     listeners: Slab<Listening>,
-    /// Ports that had more to read than their turn allowed.
+    /// Ports that had more to read than their turn allowed; and room for the next turn's.
     pending: Vec<PortId>,
+    spare: Vec<PortId>,
+    spin: Spin,
+    /// Whoever asks makes way for guests.
+    has_one_processor: bool,
+    /// When readers of the capture last saw it.
+    flushed: Duration,
     epoch: Instant,
 }
 
@@ -196,6 +210,9 @@ impl Worker {
             uplink,
             outputs: Vec::new(),
         };
+        let processors = config.processors.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        });
         let dns = DnsIo::new(registry("make an event queue")?, token::DNS_BASE);
         let mut worker = Self {
             core,
@@ -212,76 +229,15 @@ impl Worker {
             addresses,
             listeners: Slab::new(),
             pending: Vec::new(),
+            spare: Vec::new(),
+            spin: Spin::new(config.polling, processors),
+            has_one_processor: processors < 2,
+            flushed: Duration::ZERO,
             epoch: Instant::now(),
         };
         worker.attach_uplink(Duration::ZERO)?;
         worker.follow_routes(Duration::ZERO);
         Ok((worker, waker))
-    }
-
-    /// Serves until told to stop.
-    pub(crate) fn run(mut self) {
-        let mut events = Events::with_capacity(256);
-        loop {
-            let now = self.epoch.elapsed();
-            let timeout = self.timeout(now);
-            if timeout != Some(Duration::ZERO) {
-                self.core.ports.before_sleep();
-            }
-            match self.poll.poll(&mut events, timeout) {
-                Ok(()) => {}
-                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(err) => {
-                    log::error!("the network stops: waiting for events failed: {err}");
-                    return;
-                }
-            }
-            let now = self.epoch.elapsed();
-            let mut stop = false;
-            for event in &events {
-                match token::owner(event.token()) {
-                    Owner::Waker => stop |= self.commands(now),
-                    Owner::Router =>
-                    {
-                        #[cfg(target_os = "linux")]
-                        if let Some(router) = &mut self.host_router {
-                            router.ready(now);
-                        }
-                    }
-                    Owner::Port(id) => {
-                        if event.is_writable() {
-                            self.core.ports.mark_dirty(id);
-                        }
-                        if event.is_readable() || event.is_read_closed() || event.is_error() {
-                            self.want_read(id);
-                        }
-                    }
-                    Owner::Listener(id) => self.accept(id, now),
-                    Owner::Dns => {
-                        let work = (&mut self.core.gateway, &mut self.core.outputs);
-                        self.dns.ready(event, now, work);
-                    }
-                    Owner::Usernet => {
-                        self.core
-                            .with_uplink(now, |uplink, links| uplink.ready(event, now, links));
-                    }
-                }
-            }
-            if stop {
-                self.core.gateway.farewell(&mut self.core.outputs);
-                #[cfg(target_os = "linux")]
-                if let Some(router) = &mut self.host_router {
-                    router.farewell();
-                }
-                self.settle(now);
-                return;
-            }
-            self.read_ports(now);
-            self.follow_resolvers(now);
-            self.deadlines(now);
-            self.follow_routes(now);
-            self.settle(now);
-        }
     }
 
     /// How long to sleep.
@@ -317,9 +273,12 @@ impl Worker {
         }
     }
 
-    /// Gives every port with something to read its turn.
-    fn read_ports(&mut self, now: Duration) {
-        for id in std::mem::take(&mut self.pending) {
+    /// Gives every port with something to read its turn; whether anything has come of it.
+    fn read_ports(&mut self, now: Duration) -> bool {
+        let mut found = false;
+        let spare = std::mem::take(&mut self.spare);
+        let mut turn = std::mem::replace(&mut self.pending, spare);
+        for id in turn.drain(..) {
             let Some(port) = self.core.ports.get_mut(id) else {
                 continue;
             };
@@ -329,16 +288,26 @@ impl Worker {
             };
             let core = &mut self.core;
             let result = backend.receive(READ_BUDGET, &mut |frames| core.ingress(id, frames, now));
+            let mut shares_memory = false;
             if let Some(port) = self.core.ports.get_mut(id) {
                 port.backend = Some(backend);
+                shares_memory = port.shares_memory;
             }
+            found |= !matches!(result, Ok(0));
             match result {
                 Ok(0) => {}
                 // Readiness comes as an edge: ask again until there is nothing.
-                Ok(_) => self.want_read(id),
+                Ok(_) => {
+                    self.want_read(id);
+                    if shares_memory {
+                        self.spin.found(now);
+                    }
+                }
                 Err(err) => self.port_failed(id, &err, now),
             }
         }
+        self.spare = turn;
+        found
     }
 
     fn deadlines(&mut self, now: Duration) {

@@ -57,6 +57,8 @@ pub(super) struct Port {
     /// Away while the worker reads from it.
     pub(super) backend: Option<Box<dyn NetworkBackend>>,
     pub(super) capabilities: Capabilities,
+    /// Its guest's memory is at hand.
+    pub(super) shares_memory: bool,
     pub(super) name: String,
     /// Largest IP packet of its link, in bytes.
     pub(super) mtu: u16,
@@ -88,6 +90,7 @@ impl Port {
     ) -> Self {
         Self {
             capabilities: backend.capabilities(),
+            shares_memory: backend.shares_memory(),
             backend: Some(backend),
             name,
             mtu,
@@ -120,6 +123,12 @@ impl Port {
     /// Whether nothing waits.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Whether frames wait for room at the guest.
+    pub(super) fn is_blocked(&self) -> bool {
+        let waits = |backend: &dyn NetworkBackend| backend.wants_write();
+        !self.is_idle() && self.backend.as_deref().is_some_and(waits)
     }
 
     /// Puts a frame at the end of the queue, or drops and counts it.

@@ -43,6 +43,8 @@ pub(super) struct Ports {
     small: PacketPool,
     large: PacketPool,
     dirty: Vec<PortId>,
+    /// Ports whose guest's memory is at hand.
+    rings: Vec<PortId>,
     /// Ports whose back end failed while it was written to.
     failed: Vec<(PortId, BackendError)>,
     capture: Option<Capture>,
@@ -63,6 +65,7 @@ impl Ports {
             small: pool(SMALL_BUFFERS, SMALL)?,
             large: pool(LARGE_BUFFERS, LARGE)?,
             dirty: Vec::new(),
+            rings: Vec::new(),
             failed: Vec::new(),
             capture,
             mtu,
@@ -95,7 +98,10 @@ impl Ports {
                 )
                 .map_err(|err| BackendError::host("register a port for events", &err))?;
         }
-        entry.insert(Port::new(backend, name, listener, self.mtu));
+        let port = entry.insert(Port::new(backend, name, listener, self.mtu));
+        if port.shares_memory {
+            self.rings.push(id);
+        }
         Ok(id)
     }
 
@@ -103,6 +109,7 @@ impl Ports {
     pub(super) fn remove(&mut self, id: PortId, registry: &Registry) -> Option<Port> {
         let mut port = self.slab.try_remove((id as usize).checked_sub(1)?)?;
         port.clear();
+        self.rings.retain(|ring| *ring != id);
         if let Some(fd) = port.backend.as_ref().and_then(|backend| backend.source()) {
             // The descriptor is closed right after; a failure changes nothing.
             let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
@@ -320,6 +327,31 @@ impl Ports {
             port.dirty = true;
             self.dirty.push(id);
         }
+    }
+
+    /// Marks a port if it takes frames again, as far as can be known.
+    pub(super) fn mark_blocked(&mut self, id: PortId) {
+        if self.get(id).is_some_and(Port::is_blocked) {
+            self.mark_dirty(id);
+        }
+    }
+
+    /// The ports whose guest's memory is at hand.
+    pub(super) fn rings(&self) -> &[PortId] {
+        &self.rings
+    }
+
+    /// Says to every guest whose memory is at hand whether it is asked, or has to tell; whether there is
+    /// one.
+    pub(super) fn set_polling(&mut self, polling: bool) -> bool {
+        let mut peers = false;
+        for id in &self.rings {
+            let port = self.slab.get_mut((*id as usize).saturating_sub(1));
+            if let Some(backend) = port.and_then(|port| port.backend.as_mut()) {
+                peers |= backend.set_polling(polling);
+            }
+        }
+        peers
     }
 
     /// Whether a port waits to be flushed.

@@ -8,7 +8,11 @@
 //! drops the ring.
 
 mod descriptor;
+mod handshake;
 mod inflight;
+#[cfg(test)]
+#[cfg(loom)]
+mod models;
 mod packed;
 mod split;
 

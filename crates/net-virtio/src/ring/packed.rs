@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
 use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table, WRITE};
+use super::handshake::say_then_look;
 use super::inflight::{InflightLog, PackedLog, Place};
 use super::{
     Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, RingPart, Single, Written,
@@ -421,11 +422,12 @@ impl PackedRing {
         } else {
             EVENTS_ON
         };
-        // Release: the offset is there before the flag that makes it count.
-        self.device_event(2).store(how.to_le(), Ordering::Release);
         self.listening = true;
-        fence(Ordering::SeqCst);
-        self.look(self.available).is_some()
+        say_then_look(
+            // Release: the offset is there before the flag that makes it count.
+            || self.device_event(2).store(how.to_le(), Ordering::Release),
+            || self.look(self.available).is_some(),
+        )
     }
 
     #[inline]

@@ -1,9 +1,10 @@
 //! Split virtqueues (VIRTIO 1.3, section 2.7).
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table};
+use super::handshake::say_then_look;
 use super::inflight::{InflightLog, SplitLog};
 use super::{
     Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, RingPart, Single, Written,
@@ -304,15 +305,18 @@ impl SplitRing {
         if old == new {
             return false;
         }
+        self.published = new;
         if self.log.is_none() {
-            self.show(new);
+            say_then_look(|| self.show(new), || self.is_awaited(old, new))
         } else {
             self.show_and_note(old, new);
+            say_then_look(|| (), || self.is_awaited(old, new))
         }
-        self.published = new;
-        // Between showing what is there and asking whether the driver sleeps, nothing may change
-        // places: it does the same in the other order (2.7.10).
-        fence(Ordering::SeqCst);
+    }
+
+    /// Whether the driver sleeps until something between `old` and `new` is given back.
+    #[inline(always)]
+    fn is_awaited(&self, old: u16, new: u16) -> bool {
         if self.features.event_index {
             let at = RING_HEADER + 2 * usize::from(self.size);
             let event = u16::from_le(self.available_u16(at).load(Ordering::Relaxed));
@@ -362,26 +366,35 @@ impl SplitRing {
     }
 
     pub(super) fn enable_kicks(&mut self) -> bool {
-        if self.features.event_index {
-            let at = RING_HEADER + USED_ENTRY * usize::from(self.size);
-            let next = self.next_available;
-            self.used_u16(at).store(next.to_le(), Ordering::Relaxed);
-        } else {
-            self.used_u16(0).store(0, Ordering::Relaxed);
-        }
         self.listening = true;
-        // As in `publish`: the wish is visible before the last look.
-        fence(Ordering::SeqCst);
-        u16::from_le(self.available_u16(2).load(Ordering::Acquire)) != self.next_available
+        let next = self.next_available;
+        say_then_look(
+            || match self.features.event_index {
+                true => self.wish(next),
+                false => self.used_u16(0).store(0, Ordering::Relaxed),
+            },
+            || u16::from_le(self.available_u16(2).load(Ordering::Acquire)) != next,
+        )
     }
 
     #[inline]
     pub(super) fn disable_kicks(&mut self) {
-        // With event indices the wish of last time has been passed and is silent by itself.
-        if self.listening && !self.features.event_index {
-            self.listening = false;
-            self.used_u16(0).store(NO_NOTIFY.to_le(), Ordering::Relaxed);
+        if !self.listening {
+            return;
         }
+        self.listening = false;
+        match self.features.event_index {
+            // Behind what was taken: passed only where the driver's index has gone once around.
+            true => self.wish(self.next_available.wrapping_sub(1)),
+            false => self.used_u16(0).store(NO_NOTIFY.to_le(), Ordering::Relaxed),
+        }
+    }
+
+    /// Asks to be told when the driver's index passes `event`.
+    #[inline]
+    fn wish(&self, event: u16) {
+        let at = RING_HEADER + USED_ENTRY * usize::from(self.size);
+        self.used_u16(at).store(event.to_le(), Ordering::Relaxed);
     }
 
     pub(super) fn state(&self) -> QueueState {

@@ -41,6 +41,8 @@ pub struct VhostUserPort {
     capabilities: Capabilities,
     /// A frame found no room, and nothing has gone since.
     blocked: bool,
+    /// The caller asks by itself.
+    polling: bool,
     server: Option<Server>,
 }
 
@@ -56,6 +58,7 @@ impl VhostUserPort {
             shared,
             capabilities,
             blocked: false,
+            polling: false,
             server: None,
         })
     }
@@ -138,19 +141,29 @@ impl NetworkBackend for VhostUserPort {
         if budget == 0 {
             return Ok(0);
         }
-        if self.shared.gone.swap(false, Ordering::Acquire) {
+        // Looked at first: a swap has the line to itself, which costs whoever polls.
+        let gone = &self.shared.gone;
+        if gone.load(Ordering::Relaxed) && gone.swap(false, Ordering::Acquire) {
             self.blocked = false;
             return Err(BackendError::Disconnected);
         }
         match self.shared.for_worker() {
-            Some(mut rings) => rings.device().receive(budget, sink),
+            Some(mut rings) => {
+                let device = rings.device();
+                device.set_polling(self.polling);
+                device.receive(budget, sink)
+            }
             None => Ok(0),
         }
     }
 
     fn transmit(&mut self, frames: &[TxFrame<'_>]) -> Result<usize, BackendError> {
         let taken = match self.shared.for_worker() {
-            Some(mut rings) => rings.device().transmit(frames)?,
+            Some(mut rings) => {
+                let device = rings.device();
+                device.set_polling(self.polling);
+                device.transmit(frames)?
+            }
             None => 0,
         };
         self.blocked = taken < frames.len();
@@ -168,6 +181,17 @@ impl NetworkBackend for VhostUserPort {
 
     fn source(&self) -> Option<BorrowedFd<'_>> {
         Some(self.shared.kicks.source())
+    }
+
+    fn shares_memory(&self) -> bool {
+        true
+    }
+
+    /// Takes effect at the next frame or look. Where a message is carried out just then nothing is asked
+    /// of the driver, but the worker is woken afterwards, and looks.
+    fn set_polling(&mut self, polling: bool) -> bool {
+        self.polling = polling;
+        self.shared.driven.load(Ordering::Relaxed)
     }
 
     fn next_deadline(&self) -> Option<Duration> {

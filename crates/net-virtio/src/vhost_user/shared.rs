@@ -17,6 +17,8 @@ pub(super) struct Shared {
     waiting: AtomicUsize,
     /// A front-end has gone, and the worker does not know yet.
     pub(super) gone: AtomicBool,
+    /// A driver has started a ring, as of the last message.
+    pub(super) driven: AtomicBool,
     pub(super) connections: AtomicU64,
     pub(super) faults: AtomicU64,
     pub(super) call_failures: Arc<AtomicU64>,
@@ -47,6 +49,7 @@ impl Shared {
             kicks,
             waiting: AtomicUsize::new(0),
             gone: AtomicBool::new(false),
+            driven: AtomicBool::new(false),
             connections: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             call_failures,
@@ -65,6 +68,8 @@ impl Shared {
         let mut rings = self.lock();
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         let result = what(&mut rings);
+        let driven = rings.device().is_driven();
+        self.driven.store(driven, Ordering::Relaxed);
         drop(rings);
         self.kicks.wake();
         result

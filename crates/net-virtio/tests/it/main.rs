@@ -7,6 +7,7 @@ mod dirty;
 mod guest;
 mod hostile;
 mod offloads;
+mod polling;
 mod queues;
 mod runs;
 mod traffic;

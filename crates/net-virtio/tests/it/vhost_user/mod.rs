@@ -4,6 +4,7 @@ mod dirty;
 mod hostile;
 mod inflight;
 mod memory;
+mod polling;
 mod status;
 mod traffic;
 
