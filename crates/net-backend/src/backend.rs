@@ -48,6 +48,27 @@ impl<'a> TxFrame<'a> {
     }
 }
 
+/// What a back end knows of the guest behind it.
+///
+/// A guest that is moved while it runs leaves one back end and goes on at another. What was agreed on
+/// with it, and its connections, go with it where both belong to one network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Presence {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// There is none: it has not come yet, or its VMM has ended without a word.
+    Absent,
+    /// It drives the device, from the beginning.
+    Here,
+    /// It drives the device, and has driven another before, as its VMM says: it was moved here while
+    /// it ran, or stopped for a while. No guest can bring this about by itself.
+    Moved,
+    /// It does not drive the device any more: it has been moved away, or it stops, or starts again.
+    Left,
+}
+
 /// One attachment: a guest's NIC, a host interface or an uplink.
 ///
 /// # Contract
@@ -136,6 +157,11 @@ pub trait NetworkBackend: Send {
 
     /// A copy of the counters.
     fn statistics(&self) -> BackendStats;
+
+    /// What is known of the guest that the peer is, without a call of the operating system.
+    fn presence(&self) -> Presence {
+        Presence::Unknown
+    }
 
     /// Whether a new peer may take the place of one that has gone, on this same object: a VMM that
     /// restarts finds the datagram socket it had before.

@@ -47,7 +47,7 @@ mod error;
 pub mod memory;
 mod stats;
 
-pub use backend::{MAX_FRAME, MIN_FRAME, NetworkBackend, TxFrame};
+pub use backend::{MAX_FRAME, MIN_FRAME, NetworkBackend, Presence, TxFrame};
 pub use capabilities::{Capabilities, Offloads};
 pub use declare::declare;
 pub use error::{BackendError, Malformed};

@@ -168,6 +168,15 @@ impl Gateway {
         }
     }
 
+    /// The ports on which a guest with this hardware address has an address; one may come twice. Looks at
+    /// every address there is.
+    pub fn ports_of(&self, mac: MacAddr) -> impl Iterator<Item = PortId> {
+        let six = self.six.as_ref().map(|six| six.neighbours.ports_of(mac));
+        self.neighbours
+            .ports_of(mac)
+            .chain(six.into_iter().flatten())
+    }
+
     /// Asks the network who answers to `ip`; at most once a second for one address.
     pub fn ask(&mut self, ip: impl Into<IpAddr>, now: Duration, out: &mut Vec<Output>) {
         match ip.into() {

@@ -167,6 +167,12 @@ impl<A: Copy + Eq + Hash> Neighbours<A> {
         self.insert(ip, neighbour, true, now);
     }
 
+    /// The ports from which this hardware address has sent.
+    pub(crate) fn ports_of(&self, mac: MacAddr) -> impl Iterator<Item = PortId> {
+        let known = self.entries.values().map(|entry| entry.neighbour);
+        known.filter(move |it| it.mac == mac).map(|it| it.port)
+    }
+
     /// Who answers to `ip`.
     pub(crate) fn get(&self, ip: A) -> Option<Neighbour> {
         self.entries.get(&ip).map(|entry| entry.neighbour)

@@ -134,6 +134,11 @@ impl Switch {
         }
     }
 
+    /// What a port may do.
+    pub fn port_config(&self, id: PortId) -> Option<PortConfig> {
+        Some(self.find(id)?.config)
+    }
+
     /// Forgets what was learned on a port: its guest has gone, another may come.
     pub fn forget_port(&mut self, id: PortId) {
         self.last = None;

@@ -104,8 +104,8 @@ pub(crate) struct Control {
     pub(crate) mac: Option<MacAddr>,
     /// Pairs of queues in use; 0 counts as 1.
     pub(crate) pairs: u16,
-    /// The driver has answered a request to announce itself.
-    pub(crate) announced: bool,
+    /// The driver is asked to announce its guest, and has not answered.
+    pub(crate) announce: bool,
 }
 
 impl Control {
@@ -208,7 +208,7 @@ impl Control {
             }
             CLASS_ANNOUNCE if command == 0 => {
                 needs(features::GUEST_ANNOUNCE)?;
-                self.announced = true;
+                self.announce = false;
             }
             CLASS_MQ if command == 0 => {
                 needs(features::MQ)?;

@@ -1,5 +1,7 @@
 //! A virtio-net device: its queues, and the back end they make.
 
+mod announce;
+
 #[cfg(unix)]
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -7,11 +9,13 @@ use std::time::Duration;
 
 use net_backend::{
     BackendError, BackendStats, Capabilities, MAX_FRAME, MIN_FRAME, NetworkBackend, Offloads,
-    PacketBatch, TxFrame,
+    PacketBatch, Presence, TxFrame,
 };
 use net_datapath::{PacketMeta, ZeroCopyPacket};
 use net_wire::MacAddr;
 
+pub use self::announce::Announcement;
+use self::announce::Whereabouts;
 use crate::collect::collect;
 use crate::config::{DeviceConfig, MAX_PAIRS};
 use crate::control::Control;
@@ -26,6 +30,10 @@ use crate::steering::Steering;
 
 /// Length of the device's configuration space in bytes.
 pub const CONFIG_LEN: usize = 12;
+
+/// In the status field: there is a link; the driver is to announce its guest.
+const LINK_UP: u16 = 1;
+const ANNOUNCE: u16 = 2;
 
 /// What the driver rings when it has made buffers available: the source of a port's readiness.
 pub trait Doorbell: Send {
@@ -66,6 +74,9 @@ pub struct VirtioNet {
     blocked: bool,
     /// A driver has started a queue since the last reset.
     driven: bool,
+    whereabouts: Whereabouts,
+    /// The hardware address to announce.
+    to_announce: Option<MacAddr>,
     /// The caller asks by itself: the driver need not ring.
     polling: bool,
     stats: BackendStats,
@@ -99,6 +110,8 @@ impl VirtioNet {
             turn: 0,
             blocked: false,
             driven: false,
+            whereabouts: Whereabouts::default(),
+            to_announce: None,
             polling: false,
             stats: BackendStats::default(),
             config,
@@ -124,6 +137,7 @@ impl VirtioNet {
             | features::CTRL_RX
             | features::CTRL_VLAN
             | features::CTRL_MAC_ADDR
+            | features::GUEST_ANNOUNCE
             | features::of_offloads(self.agreed);
         if self.config.mac.is_some() {
             bits |= features::MAC;
@@ -164,8 +178,8 @@ impl VirtioNet {
         let mut space = [0; CONFIG_LEN];
         let mac = self.mac().unwrap_or(MacAddr([0; 6]));
         space[..6].copy_from_slice(&mac.0);
-        // Status: the link is up.
-        space[6..8].copy_from_slice(&1u16.to_le_bytes());
+        let status = LINK_UP | if self.control.announce { ANNOUNCE } else { 0 };
+        space[6..8].copy_from_slice(&status.to_le_bytes());
         space[8..10].copy_from_slice(&self.config.pairs.to_le_bytes());
         space[10..].copy_from_slice(&self.config.mtu.to_le_bytes());
         space
@@ -199,7 +213,11 @@ impl VirtioNet {
             inflight: None,
             dirty,
         };
-        self.start_queue_with(index, setup, memory, interrupt, logs)
+        self.start_queue_with(index, setup, memory, interrupt, logs)?;
+        if setup.state != QueueState::Fresh {
+            self.note_move();
+        }
+        Ok(())
     }
 
     /// [`Self::start_queue`] with other logs.
@@ -227,6 +245,7 @@ impl VirtioNet {
         queue.start(setup, ring, memory, interrupt, logs)?;
         self.stats.peers += u64::from(!self.driven);
         self.driven = true;
+        self.whereabouts.came = true;
         Ok(())
     }
 
@@ -285,6 +304,8 @@ impl VirtioNet {
         self.control = Control::default();
         self.steering = Steering::default();
         self.blocked = false;
+        self.to_announce = None;
+        self.whereabouts.moved = false;
         self.stats.disconnects += u64::from(self.driven);
         self.driven = false;
     }
@@ -435,6 +456,9 @@ impl NetworkBackend for VirtioNet {
         if budget == 0 {
             return Ok(0);
         }
+        if self.to_announce.is_some() {
+            return Ok(self.lend_announcement(sink));
+        }
         let commands_left = self.run_control();
         let pairs = self.pairs();
         let taken = self.turn_around(pairs, budget, sink);
@@ -555,6 +579,10 @@ impl NetworkBackend for VirtioNet {
 
     fn statistics(&self) -> BackendStats {
         self.stats
+    }
+
+    fn presence(&self) -> Presence {
+        self.guest()
     }
 
     /// A guest that reboots finds the device it had before.

@@ -13,6 +13,7 @@
 //! | [`QueueSetup`], [`QueueState`] | where a queue lies, and how far it has come |
 //! | [`Interrupt`], [`Doorbell`] | who is told, and who tells |
 //! | [`DirtyLog`] | what was written, while a guest is moved |
+//! | [`Announcement`] | who tells the network where a guest is now |
 //! | [`features`] | the feature bits |
 //!
 //! A frame is copied once. What a guest sends is lent as
@@ -57,7 +58,7 @@ mod steering;
 pub mod vhost_user;
 
 pub use config::{DeviceConfig, MAX_PAIRS};
-pub use device::{CONFIG_LEN, Doorbell, VirtioNet};
+pub use device::{Announcement, CONFIG_LEN, Doorbell, VirtioNet};
 pub use dirty::DirtyLog;
 pub use error::{QueueError, SetupError};
 pub use memory::{GuestMemory, Owner, Region};

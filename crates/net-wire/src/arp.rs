@@ -11,6 +11,8 @@ pub const LEN: usize = 28;
 pub const REQUEST: u16 = 1;
 /// Operation: I have it.
 pub const REPLY: u16 = 2;
+/// Operation of RARP (RFC 903): which address has this hardware address?
+pub const REVERSE_REQUEST: u16 = 3;
 
 /// The fields of one ARP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -82,6 +82,8 @@ impl EtherType {
     pub const IPV4: Self = Self(0x0800);
     /// ARP.
     pub const ARP: Self = Self(0x0806);
+    /// RARP (RFC 903), laid out as ARP.
+    pub const RARP: Self = Self(0x8035);
     /// IPv6.
     pub const IPV6: Self = Self(0x86dd);
     /// 802.1Q customer tag.

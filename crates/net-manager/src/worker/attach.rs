@@ -7,6 +7,7 @@ use std::time::Duration;
 use mio::Interest;
 use mio::unix::SourceFd;
 use net_backend::{BackendError, NetworkBackend};
+use net_gateway::Gateway;
 
 use super::command::{Attach, AttachOptions, AttachmentId, AttachmentInfo};
 #[cfg(target_os = "linux")]
@@ -41,6 +42,25 @@ impl Attachment {
     /// Whether there is a guest, as far as can be known.
     pub(super) fn is_connected(&self) -> bool {
         self.on_trunk || self.port.is_some()
+    }
+
+    /// Tells the gateway whom it has to expect on the attachment's port.
+    pub(super) fn open(&self, port: PortId, gateway: &mut Gateway, now: Duration) {
+        if self.settings.mirror {
+            return;
+        }
+        let mac = self.mac.map(net_wire::MacAddr);
+        gateway.port_opened(port, self.address, &self.name, mac, now);
+        if let (Some(address6), Some(mac)) = (self.address6, mac) {
+            gateway.assign6(port, address6, mac, now);
+        }
+    }
+
+    /// What is known of the guests of two attachments changes places.
+    pub(super) fn exchange_guests(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.address, &mut other.address);
+        std::mem::swap(&mut self.address6, &mut other.address6);
+        std::mem::swap(&mut self.mac, &mut other.mac);
     }
 }
 
@@ -277,13 +297,7 @@ impl Worker {
             owner.port = Some(id);
         } else if owner.port.is_none() {
             owner.port = Some(id);
-            let mac = owner.mac.map(net_wire::MacAddr);
-            self.core
-                .gateway
-                .port_opened(id, owner.address, &owner.name, mac, now);
-            if let (Some(address6), Some(mac)) = (owner.address6, mac) {
-                self.core.gateway.assign6(id, address6, mac, now);
-            }
+            owner.open(id, &mut self.core.gateway, now);
         }
         if let Some(listening) = listener.and_then(|listener| self.listeners.get_mut(listener)) {
             listening.connections += 1;
@@ -319,9 +333,7 @@ impl Worker {
         if ends {
             self.close_port(id, now);
         } else {
-            port.clear();
-            self.core.guest_gone(id, now);
-            self.want_read(id);
+            self.guest_left(id, now);
         }
     }
 

@@ -67,7 +67,7 @@ impl Core {
     /// Takes frames that a guest sent. Neighbouring frames for one port go there in one call.
     pub(super) fn ingress(
         &mut self,
-        from: PortId,
+        mut from: PortId,
         frames: &mut [ZeroCopyPacket<'_>],
         now: Duration,
     ) {
@@ -75,6 +75,9 @@ impl Core {
             port.statistics.sent_frames += frames.len() as u64;
             port.statistics.sent_bytes +=
                 frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
+            if port.arrival.is_open() {
+                from = self.sender_at(from, frames, now);
+            }
         }
         if self.uplink.is_device(from) {
             return self.with_uplink(now, |uplink, links| {

@@ -13,6 +13,7 @@ mod fast;
 mod host_router;
 mod links;
 mod listener;
+mod moves;
 mod pcap;
 mod port;
 mod port_options;
@@ -250,6 +251,8 @@ impl Worker {
                 .as_ref()
                 .and_then(|backend| backend.next_deadline())
         });
+        let ports = self.core.ports.iter();
+        let gone = ports.filter_map(|(_, port)| port.gone_at);
         let engines = [
             self.core.uplink.next_deadline(),
             self.core.gateway.next_deadline(),
@@ -260,7 +263,8 @@ impl Worker {
                 .and_then(|packets| packets.reopen_at()),
             self.router_deadline(),
         ];
-        let next = backends.chain(engines.into_iter().flatten()).min()?;
+        let engines = engines.into_iter().flatten();
+        let next = backends.chain(gone).chain(engines).min()?;
         Some(next.saturating_sub(now))
     }
 
@@ -286,11 +290,17 @@ impl Worker {
             let Some(mut backend) = port.backend.take() else {
                 continue;
             };
+            port.arrival.note(backend.presence());
+            if port.gone_at.is_some() && port.arrival.is_another() {
+                self.forget_guest(id, now);
+            }
             let core = &mut self.core;
             let result = backend.receive(READ_BUDGET, &mut |frames| core.ingress(id, frames, now));
+            let mut came_from = None;
             let mut shares_memory = false;
             if let Some(port) = self.core.ports.get_mut(id) {
                 port.backend = Some(backend);
+                came_from = port.arrival.conclude();
                 shares_memory = port.shares_memory;
             }
             found |= !matches!(result, Ok(0));
@@ -305,12 +315,16 @@ impl Worker {
                 }
                 Err(err) => self.port_failed(id, &err, now),
             }
+            if let Some(from) = came_from {
+                self.move_guest(from, id);
+            }
         }
         self.spare = turn;
         found
     }
 
     fn deadlines(&mut self, now: Duration) {
+        self.forget_guests(now);
         if let Err(err) = self.attach_uplink(now) {
             log::warn!("{err}");
         }

@@ -1,6 +1,12 @@
 //! A switch port: a back end, and a bounded queue of frames it has not taken yet.
 
 use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
 
 use net_backend::{BackendError, Capabilities, NetworkBackend, TxFrame};
 use net_datapath::pool::PacketBuf;
@@ -8,6 +14,9 @@ use net_datapath::segment::IoSegment;
 use net_datapath::vnet::VirtioNetHdr;
 
 use super::listener::ListenerId;
+use super::moves::Arrival;
+use super::ports::PortId;
+use super::token;
 
 /// Frames a port may have waiting; past that a guest that does not read loses frames.
 const QUEUE_FRAMES: usize = 512;
@@ -75,6 +84,10 @@ pub(super) struct Port {
     pub(super) starved: bool,
     /// The port that gets a copy of what this one is sent.
     pub(super) mirror: Option<u32>,
+    /// The guest that has come here.
+    pub(super) arrival: Arrival,
+    /// When the guest that has left is forgotten.
+    pub(super) gone_at: Option<Duration>,
     queue: VecDeque<Queued>,
     bytes: usize,
     /// How many of the queue are of the pool of large buffers.
@@ -101,10 +114,21 @@ impl Port {
             warned: false,
             starved: false,
             mirror: None,
+            arrival: Arrival::default(),
+            gone_at: None,
             queue: VecDeque::new(),
             bytes: 0,
             large: 0,
         }
+    }
+
+    /// Has the events of its back end, which is watched already, be those of port `id`.
+    pub(super) fn watch(&self, id: PortId, registry: &Registry) -> io::Result<()> {
+        let Some(fd) = self.backend.as_ref().and_then(|backend| backend.source()) else {
+            return Ok(());
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.reregister(&mut SourceFd(&fd.as_raw_fd()), token::port(id), interest)
     }
 
     /// Whether relays may send more.

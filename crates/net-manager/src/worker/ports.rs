@@ -1,5 +1,6 @@
 //! All ports of a network, and the buffers their frames wait in.
 
+use std::io;
 use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
@@ -115,6 +116,35 @@ impl Ports {
             let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
         }
         Some(port)
+    }
+
+    /// Exchanges the back ends behind two numbers, with all that is theirs; who waits for one of the two
+    /// to be ready is told.
+    ///
+    /// # Errors
+    /// Of the host; the back ends are then where they were.
+    pub(super) fn exchange(&mut self, a: PortId, b: PortId, registry: &Registry) -> io::Result<()> {
+        let keys = |id: PortId| (id as usize).checked_sub(1);
+        let both = keys(a).zip(keys(b));
+        let Some((one, other)) = both.and_then(|(a, b)| self.slab.get2_mut(a, b)) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        one.watch(b, registry)?;
+        if let Err(err) = other.watch(a, registry) {
+            one.watch(a, registry)?;
+            return Err(err);
+        }
+        std::mem::swap(one, other);
+        // What waits is for a guest that is not there any more, or not yet.
+        for port in [one, other] {
+            port.clear();
+            port.starved = true;
+            port.dirty = false;
+        }
+        for id in [a, b] {
+            self.mark_dirty(id);
+        }
+        Ok(())
     }
 
     pub(super) fn get(&self, id: PortId) -> Option<&Port> {

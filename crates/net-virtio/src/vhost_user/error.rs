@@ -21,6 +21,8 @@ pub(super) enum ProtocolError {
     Inflight,
     #[error("this cannot be a log of pages, or is shorter than the memory")]
     DirtyLog,
+    #[error("{0} is no address of a guest")]
+    HardwareAddress(net_wire::MacAddr),
     #[error("ring {0} has no kick, and rings are not polled")]
     NoKick(u8),
     #[error("features {0:#x} were not offered")]

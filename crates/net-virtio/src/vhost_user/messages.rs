@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use net_wire::MacAddr;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use vhost::vhost_user::{Error, Result};
 
@@ -28,6 +29,7 @@ enum Request {
     SetLogFd = 7,
     /// The protocol has it after `SET_FEATURES`, and `vhost` insists; QEMU enables rings first.
     SetVringEnable = 18,
+    SendRarp = 19,
     SetStatus = 39,
     GetStatus = 40,
 }
@@ -37,6 +39,7 @@ impl Request {
         let all = [
             Self::SetLogFd,
             Self::SetVringEnable,
+            Self::SendRarp,
             Self::SetStatus,
             Self::GetStatus,
         ];
@@ -46,7 +49,7 @@ impl Request {
     /// Bytes of its body.
     fn body(self) -> u32 {
         match self {
-            Self::SetVringEnable | Self::SetStatus => 8,
+            Self::SetVringEnable | Self::SendRarp | Self::SetStatus => 8,
             Self::SetLogFd | Self::GetStatus => 0,
         }
     }
@@ -165,6 +168,11 @@ impl Message {
                     _ => return Err(Error::InvalidParam),
                 };
                 session.enable(index, enable)?;
+            }
+            Request::SendRarp => {
+                // The rest of the number is padding.
+                let [mac @ .., _, _] = body;
+                session.send_rarp(MacAddr(mac))?;
             }
             Request::SetLogFd => {
                 let file = files.pop().ok_or(Error::IncorrectFds)?;

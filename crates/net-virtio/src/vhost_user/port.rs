@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use net_backend::{BackendError, BackendStats, Capabilities, NetworkBackend, Offloads, TxFrame};
+use net_backend::{
+    BackendError, BackendStats, Capabilities, NetworkBackend, Offloads, Presence, TxFrame,
+};
 use net_datapath::ZeroCopyPacket;
 
 use super::server::{Server, VhostUserListener};
@@ -202,6 +204,10 @@ impl NetworkBackend for VhostUserPort {
 
     fn statistics(&self) -> BackendStats {
         self.shared.for_owner().device().statistics()
+    }
+
+    fn presence(&self) -> Presence {
+        self.shared.presence()
     }
 
     fn reattaches(&self) -> bool {

@@ -177,8 +177,12 @@ impl Rings {
     }
 
     pub(super) fn set_base(&mut self, index: u32, base: u32) -> Result<(), ProtocolError> {
-        let state = decode(base, self.is_packed());
-        self.change(index, |ring| ring.state = state)
+        let packed = self.is_packed();
+        // Nobody begins anywhere else by himself: the guest's VMM goes on with it.
+        if base != encode(QueueState::Fresh, packed) {
+            self.device.note_move();
+        }
+        self.change(index, |ring| ring.state = decode(base, packed))
     }
 
     /// Stops a ring; says where it stands. It needs a kick to start again.
@@ -189,6 +193,8 @@ impl Rings {
         }
         self.drop_kick(index);
         self.follow_pairs();
+        // Whoever goes on will say so.
+        self.device.forget_move();
         Ok(encode(self.rings[index].state, self.is_packed()))
     }
 
@@ -408,6 +414,7 @@ impl Rings {
     /// The connection is gone, and everything that came over it. The memory is given back, for the
     /// caller to unmap.
     pub(super) fn disconnect(&mut self) -> MemoryTable {
+        self.device.note_end();
         self.reset();
         self.gated = false;
         (self.dirty, self.dirty_event) = (None, None);

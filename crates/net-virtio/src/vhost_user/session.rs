@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use net_wire::MacAddr;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
     VhostUserLog, VhostUserMemoryRegion, VhostUserShMemConfig, VhostUserSharedMsg,
@@ -69,6 +70,18 @@ impl Session {
         self.needs(VhostUserProtocolFeatures::LOG_SHMFD)?;
         let event = sys::foreign_eventfd(file.into()).map_err(ProtocolError::from)?;
         Ok(self.with(|rings| rings.set_dirty_event(event))?)
+    }
+
+    /// Has the device say where the guest with this address is.
+    pub(super) fn send_rarp(&self, mac: MacAddr) -> Result<()> {
+        self.needs(VhostUserProtocolFeatures::RARP)?;
+        if !mac.is_unicast() {
+            return Err(ProtocolError::HardwareAddress(mac).into());
+        }
+        if !self.with(|rings| rings.device().announce_address(mac)) {
+            log::info!("vhost-user: {mac} is not announced: it is not the port's own address");
+        }
+        Ok(())
     }
 
     pub(super) fn status(&self) -> Result<u64> {
@@ -308,6 +321,7 @@ impl VhostUserBackendReqHandler for Session {
 /// The protocol features served.
 const OFFERED: VhostUserProtocolFeatures = VhostUserProtocolFeatures::REPLY_ACK
     .union(VhostUserProtocolFeatures::MQ)
+    .union(VhostUserProtocolFeatures::RARP)
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
     .union(VhostUserProtocolFeatures::RESET_DEVICE)

@@ -1,8 +1,10 @@
 //! What the worker and the protocol's thread share.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use net_backend::{NetworkBackend, Presence};
 
 use super::rings::Rings;
 use super::sys::Kicks;
@@ -19,6 +21,8 @@ pub(super) struct Shared {
     pub(super) gone: AtomicBool,
     /// A driver has started a ring, as of the last message.
     pub(super) driven: AtomicBool,
+    /// What is known of the guest, as of the last message.
+    presence: AtomicU8,
     pub(super) connections: AtomicU64,
     pub(super) faults: AtomicU64,
     pub(super) call_failures: Arc<AtomicU64>,
@@ -50,6 +54,7 @@ impl Shared {
             waiting: AtomicUsize::new(0),
             gone: AtomicBool::new(false),
             driven: AtomicBool::new(false),
+            presence: AtomicU8::new(Presence::Absent as u8),
             connections: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             call_failures,
@@ -70,6 +75,8 @@ impl Shared {
         let result = what(&mut rings);
         let driven = rings.device().is_driven();
         self.driven.store(driven, Ordering::Relaxed);
+        let presence = rings.device().presence();
+        self.presence.store(presence as u8, Ordering::Relaxed);
         drop(rings);
         self.kicks.wake();
         result
@@ -87,6 +94,18 @@ impl Shared {
             Err(TryLockError::Poisoned(rings)) => Some(rings.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    pub(super) fn presence(&self) -> Presence {
+        let noted = self.presence.load(Ordering::Relaxed);
+        let known = [
+            Presence::Absent,
+            Presence::Here,
+            Presence::Moved,
+            Presence::Left,
+        ];
+        let found = known.into_iter().find(|it| *it as u8 == noted);
+        found.unwrap_or_default()
     }
 
     /// The device, for a question or a setting of its owner.

@@ -23,6 +23,8 @@ pub(crate) struct Shape {
     pub(crate) cut: u32,
     /// Bits of offloads to take, of those offered.
     pub(crate) offloads: u64,
+    /// Whether the driver can announce its guest.
+    pub(crate) announces: bool,
 }
 
 impl Default for Shape {
@@ -34,6 +36,7 @@ impl Default for Shape {
             receive: 1600,
             cut: 0,
             offloads: u64::MAX,
+            announces: true,
         }
     }
 }
@@ -79,6 +82,9 @@ impl Shape {
             | features::GUEST_USO4
             | features::GUEST_USO6;
         bits |= self.offloads & offloads;
+        if self.announces {
+            bits |= features::GUEST_ANNOUNCE;
+        }
         if self.mergeable {
             bits |= features::MRG_RXBUF;
         }

@@ -6,6 +6,7 @@ pub(super) mod control;
 pub(super) mod daemon;
 pub(super) mod ipv6;
 pub(super) mod kernel;
+pub(super) mod migration;
 pub(super) mod tap;
 pub(super) mod vhost_user;
 pub(super) mod vm;
@@ -23,5 +24,6 @@ pub(super) fn all() -> impl Iterator<Item = &'static Case> {
         .chain(vm::CASES)
         .chain(tap::CASES)
         .chain(vhost_user::CASES)
+        .chain(migration::CASES)
         .chain(another_kernel::CASES)
 }

@@ -16,7 +16,7 @@ use crate::e2e::world::{HOST, ORDINARY, OUTSIDE, World};
 use crate::e2e::{Case, Checks, Context, ensure};
 use crate::{Result, cmd};
 
-const GROUP: &str = "e2e vhost-user";
+pub(super) const GROUP: &str = "e2e vhost-user";
 
 pub(in crate::e2e) const CASES: &[Case] = &[
     Case::new(GROUP, "vhost_user_session", session),
@@ -26,16 +26,16 @@ pub(in crate::e2e) const CASES: &[Case] = &[
 ];
 
 /// Time for something small, on a guest in software emulation.
-const SHORT: Duration = Duration::from_secs(20);
+pub(super) const SHORT: Duration = Duration::from_secs(20);
 /// Time for a transfer likewise.
-const LONG: Duration = Duration::from_secs(120);
+pub(super) const LONG: Duration = Duration::from_secs(120);
 
 /// A virtio NIC without an offload, as QEMU is told.
 const BARE: &str = ",csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,\
     guest_ufo=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off,mrg_rxbuf=off";
 
 /// What these guests boot, with a tool that reads counters of queues.
-fn image(context: &Context) -> std::result::Result<Image, String> {
+pub(super) fn image(context: &Context) -> std::result::Result<Image, String> {
     // Says what is missing for any guest.
     context.image()?;
     let ethtool = cmd::find("ethtool").ok_or("needs ethtool")?;
@@ -43,17 +43,22 @@ fn image(context: &Context) -> std::result::Result<Image, String> {
 }
 
 /// A network of an ordinary user with a name.
-struct Named<'a> {
+pub(super) struct Named<'a> {
     world: &'a World,
     name: String,
     options: Vec<String>,
     up: Proc,
-    log: PathBuf,
+    pub(super) log: PathBuf,
 }
 
 impl<'a> Named<'a> {
     /// Starts it; of each place `KIND:FILE[,OPTIONS]` the file is in the test's directory.
-    fn start(world: &'a World, name: &str, options: &[&str], places: &[&str]) -> Result<Self> {
+    pub(super) fn start(
+        world: &'a World,
+        name: &str,
+        options: &[&str],
+        places: &[&str],
+    ) -> Result<Self> {
         let directory = directory(world, name);
         let made = fs::create_dir(&directory)
             .and_then(|()| fs::set_permissions(&directory, Permissions::from_mode(0o777)));
@@ -97,12 +102,16 @@ impl<'a> Named<'a> {
         Ok(())
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn path(&self, file: &str) -> PathBuf {
         directory(self.world, &self.name).join(file)
     }
 
     /// Runs one of the commands that ask, to its success.
-    fn ask(&self, words: &[&str]) -> Result<String> {
+    pub(super) fn ask(&self, words: &[&str]) -> Result<String> {
         let mut command = self.world.host.ordinary(&self.world.program);
         command.args(words).args(["--name", &self.name]);
         command.arg("--state-dir").arg(self.path("state"));
@@ -123,14 +132,20 @@ fn whole(world: &World, name: &str, place: &str) -> String {
 
 /// Starts a guest with so many processors and pairs of queues, whose QEMU finds the back end by
 /// `chardev`.
+fn start(image: &Image, dir: &Path, kind: Kind<'_>, pairs: u8, chardev: &str) -> Result<Vm> {
+    start_with(image, dir, kind, pairs, chardev, &[])
+}
+
+/// As [`start`], with more to say to QEMU.
 ///
-/// It has no interrupt vectors: QEMU 7.2 without KVM would end with a segmentation fault.
-fn start(
+/// The device has no interrupt vectors: QEMU 7.2 without KVM would end with a segmentation fault.
+pub(super) fn start_with(
     image: &Image,
     dir: &Path,
     (name, number, device): Kind<'_>,
     pairs: u8,
     chardev: &str,
+    more: &[&str],
 ) -> Result<Vm> {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups"]);
@@ -153,12 +168,13 @@ fn start(
         ][..],
         &["-machine", "memory-backend=m0", "-chardev", &chardev],
         &["-netdev", &netdev, "-device", &device],
+        more,
     ];
     Vm::start_with(image, dir, name, command, &nic.concat())
 }
 
 /// What QEMU says to connect to `path`, and again where it has to.
-fn again(path: &Path) -> String {
+pub(super) fn again(path: &Path) -> String {
     format!("path={},reconnect=1", path.display())
 }
 
@@ -223,7 +239,7 @@ fn session(context: &Context, checks: &mut Checks) {
 }
 
 /// Asks for a lease, and uses it.
-fn reaches(vm: &mut Vm) -> Result<String> {
+pub(super) fn reaches(vm: &mut Vm) -> Result<String> {
     let lease = vm.lease("guest")?;
     let router = field(&lease, "router").unwrap_or_default();
     vm.check(
@@ -234,7 +250,7 @@ fn reaches(vm: &mut Vm) -> Result<String> {
     Ok(ip.to_owned())
 }
 
-fn download(vm: &mut Vm) -> Result<()> {
+pub(super) fn download(vm: &mut Vm) -> Result<()> {
     let (digest, _) = sha256(Body::new(8 << 20))?;
     let url = World::body_url(8 << 20);
     let out = vm.check(&format!("wget -q -O - {url} | sha256sum"), LONG)?;
@@ -340,7 +356,7 @@ const BYTES: &str = "/tmp/bytes";
 const LARGE: &str = "/tmp/large";
 
 /// Name, end of the hardware address, and more about the device.
-type Kind<'a> = (&'a str, u8, &'a str);
+pub(super) type Kind<'a> = (&'a str, u8, &'a str);
 
 fn same(sent: &str, arrived: &str) -> Result<()> {
     let digest = |text: &str| text.split_whitespace().next().map(str::to_owned);

@@ -153,27 +153,33 @@ pub(super) fn transfers(vm: &mut Vm, checks: &mut Checks) {
 
 /// A server in the guest, asked at the port 8090 of `address` of the host, which leads to it.
 pub(super) fn published(vm: &mut Vm, checks: &mut Checks, world: &World, address: &str) {
-    checks.step("a server in the guest", || {
-        // The server passes the client's address on to its scripts.
-        vm.check(
-            "mkdir -p /tmp/www/cgi-bin && cd /tmp/www/cgi-bin && \
-             printf '#!/bin/sh\\necho; echo you are $REMOTE_ADDR\\n' > who && chmod 755 who && \
-             httpd -p 80 -h /tmp/www",
-            SHORT,
-        )
-    });
+    checks.step("a server in the guest", || serve(vm));
     checks.step("a published port, with the client's address", || {
-        let at = format!("{address}:8090");
-        let out = world.ask_from_outside(&["http-get", &at, "/cgi-bin/who"])?;
-        // A guest may see a client over IPv6 with its IPv4 address mapped.
-        let line = out
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .replace("[::ffff:", "")
-            .replace(']', "");
-        ensure(line.trim() == format!("you are {OUTSIDE}"), || out.clone())
+        call(world, address)
     });
+}
+
+/// Starts a server in the guest that says who calls.
+pub(super) fn serve(vm: &mut Vm) -> Result<()> {
+    // The server passes the client's address on to its scripts.
+    let start = "mkdir -p /tmp/www/cgi-bin && cd /tmp/www/cgi-bin && \
+        printf '#!/bin/sh\\necho; echo you are $REMOTE_ADDR\\n' > who && chmod 755 who && \
+        httpd -p 80 -h /tmp/www";
+    vm.check(start, SHORT).map(drop)
+}
+
+/// Calls it from outside, by a published port.
+pub(super) fn call(world: &World, address: &str) -> Result<()> {
+    let at = format!("{address}:8090");
+    let out = world.ask_from_outside(&["http-get", &at, "/cgi-bin/who"])?;
+    // A guest may see a client over IPv6 with its IPv4 address mapped.
+    let line = out
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .replace("[::ffff:", "")
+        .replace(']', "");
+    ensure(line.trim() == format!("you are {OUTSIDE}"), || out.clone())
 }
 
 /// A guest on each kind of socket, on one network.

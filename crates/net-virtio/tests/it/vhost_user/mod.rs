@@ -1,8 +1,10 @@
 //! The back end for vhost-user, over its socket: a front-end that speaks the protocol byte by byte.
 
+mod announce;
 mod dirty;
 mod hostile;
 mod inflight;
+mod leaks;
 mod memory;
 mod polling;
 mod status;
@@ -44,6 +46,7 @@ pub(crate) const GET_PROTOCOL_FEATURES: u32 = 15;
 pub(crate) const SET_PROTOCOL_FEATURES: u32 = 16;
 pub(crate) const GET_QUEUE_NUM: u32 = 17;
 pub(crate) const SET_VRING_ENABLE: u32 = 18;
+pub(crate) const SEND_RARP: u32 = 19;
 pub(crate) const GET_CONFIG: u32 = 24;
 pub(crate) const GET_INFLIGHT_FD: u32 = 31;
 pub(crate) const SET_INFLIGHT_FD: u32 = 32;
