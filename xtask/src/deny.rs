@@ -19,8 +19,9 @@ pub(crate) fn ensure(tool: &str) -> Result<()> {
         return Ok(());
     }
     println!("xtask: installing {tool}");
-    // Into its own target directory: the workspace's is for the workspace.
-    let mut install = cmd::cargo(["install", "--locked", tool]);
+    // Into its own target directory: the workspace's is for the workspace. Not optimised: the tool runs
+    // for a second, and an optimised build takes minutes.
+    let mut install = cmd::cargo(["install", "--locked", "--debug", tool]);
     install.env_remove("CARGO_TARGET_DIR");
     cmd::run(&mut install)
 }

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use lexopt::prelude::*;
@@ -80,29 +82,59 @@ pub(crate) fn nightly() -> Result<()> {
 fn smoke(targets: &[String], each: Duration) -> Result<()> {
     // One build for all: `cargo fuzz run` would find each target fresh after it.
     cmd::run(&mut cmd::cargo([TOOLCHAIN, "fuzz", "build"]))?;
-    let mut failed = Vec::new();
-    for target in targets {
-        println!("fuzz: {target}, {} s", each.as_secs());
-        // New inputs go into the first directory; the committed ones are only read.
-        let scratch = cmd::target_dir().join("fuzz-scratch").join(target);
-        std::fs::create_dir_all(&scratch).map_err(|e| format!("{}: {e}", scratch.display()))?;
-        let mut command = cmd::cargo([TOOLCHAIN, "fuzz", "run", target]);
-        command.arg(&scratch);
-        let corpus = Path::new("fuzz/corpus").join(target);
-        if cmd::root().join(&corpus).is_dir() {
-            command.arg(corpus);
-        } else {
-            failed.push(format!("{target} has no committed corpus"));
+    // A target keeps one processor busy, so there are as many at once as processors; each takes the next.
+    let next = Mutex::new(targets.iter());
+    // A function of its own, so that the lock is not held while the target runs.
+    let take = || lock(&next).next();
+    let failed = Mutex::new(Vec::new());
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..workers.min(targets.len()) {
+            scope.spawn(|| {
+                while let Some(target) = take() {
+                    if let Err(why) = one(target, each) {
+                        lock(&failed).push(format!("{target}: {why}"));
+                    }
+                }
+            });
         }
-        command.args(["--", "-verbosity=0", "-print_final_stats=1", "-timeout=5"]);
-        command.arg(format!("-max_total_time={}", each.as_secs()));
-        if let Err(why) = cmd::run(&mut command) {
-            failed.push(format!("{target}: {why}"));
-        }
-    }
+    });
+    let failed = lock(&failed);
     if failed.is_empty() {
         println!("fuzz: {} targets, nothing found", targets.len());
         return Ok(());
     }
     Err(format!("fuzz targets failed: {}", failed.join("; ")))
+}
+
+/// Runs one target and prints what it said when it has ended, whole.
+fn one(target: &str, each: Duration) -> Result<()> {
+    // New inputs go into the first directory; the committed ones are only read.
+    let scratch = cmd::target_dir().join("fuzz-scratch").join(target);
+    std::fs::create_dir_all(&scratch).map_err(|e| format!("{}: {e}", scratch.display()))?;
+    let corpus = Path::new("fuzz/corpus").join(target);
+    if !cmd::root().join(&corpus).is_dir() {
+        return Err("there is no committed corpus".to_owned());
+    }
+    let mut command = cmd::cargo([TOOLCHAIN, "fuzz", "run", target]);
+    command.args([scratch.as_path(), &corpus]);
+    command.args(["--", "-verbosity=0", "-print_final_stats=1", "-timeout=5"]);
+    command.arg(format!("-max_total_time={}", each.as_secs()));
+    let out = command.output().map_err(|e| format!("cannot start: {e}"))?;
+    println!(
+        "fuzz: {target}, {} s\n{}{}",
+        each.as_secs(),
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    if out.status.success() {
+        Ok(())
+    } else {
+        Err(format!("ended with {}", out.status))
+    }
+}
+
+/// A worker that panicked has already failed the task.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
