@@ -32,41 +32,46 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What is held between inputs.
+/// What was held before an input.
 pub struct Usage {
     descriptors: usize,
     mappings: usize,
     bytes: usize,
 }
 
-/// Of files: descriptors and mappings, as they were before the first input.
-static FILES: OnceLock<(usize, usize)> = OnceLock::new();
+/// The fuzzer opens some of its own between inputs.
+fn descriptors() -> usize {
+    let list = std::fs::read_dir("/proc/self/fd");
+    list.expect("descriptors").count()
+}
 
-fn count() -> (usize, usize) {
+/// Mappings of files of memory, which are ours only.
+fn mappings() -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
-    let descriptors = std::fs::read_dir("/proc/self/fd")
-        .expect("descriptors")
-        .count();
-    (descriptors, maps.matches("/memfd:").count())
+    maps.matches("/memfd:").count()
 }
 
 impl Usage {
     pub fn now() -> Self {
-        let (descriptors, mappings) = *FILES.get_or_init(count);
+        // Read once: the kernel writes all of them out each time.
+        static MAPPINGS: OnceLock<usize> = OnceLock::new();
         let bytes = NOW.load(Ordering::Relaxed);
         PEAK.store(bytes, Ordering::Relaxed);
         Self {
-            descriptors,
-            mappings,
+            descriptors: descriptors(),
+            mappings: *MAPPINGS.get_or_init(mappings),
             bytes,
         }
     }
 
     /// Holds the process to what it held then.
     pub fn check(self) {
-        let (descriptors, mappings) = count();
-        assert_eq!(descriptors, self.descriptors, "descriptors are left behind");
-        assert_eq!(mappings, self.mappings, "mappings are left behind");
+        assert_eq!(
+            descriptors(),
+            self.descriptors,
+            "descriptors are left behind"
+        );
+        assert_eq!(mappings(), self.mappings, "mappings are left behind");
         let peak = PEAK.load(Ordering::Relaxed) - self.bytes;
         assert!(peak <= MOST, "{peak} bytes at a time");
         let bytes = NOW.load(Ordering::Relaxed);

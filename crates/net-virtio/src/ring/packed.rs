@@ -126,7 +126,7 @@ impl PackedRing {
         if let Some(log) = log {
             let is_available = |at: Place| ring.look(at.into()).is_some();
             let put = |slot, word| ring.put(slot, word);
-            let (log, place) = PackedLog::resume(log, size, is_available, put)?;
+            let (mut log, place) = PackedLog::resume(log, size, is_available, put)?;
             match place {
                 Some(place) => (ring.available, ring.used) = (place.into(), place.into()),
                 None => log.begin(ring.used.into()),
@@ -134,6 +134,12 @@ impl PackedRing {
             ring.log = Some(Box::new(log));
         }
         Ok(ring)
+    }
+
+    /// The descriptors of the next chain, where another back end has left it and the log has it.
+    #[inline]
+    fn left_over(&self) -> Option<&[Descriptor]> {
+        self.log.as_ref()?.left_over(self.available.into())
     }
 
     /// The state is asked for, and is all there is to know.
@@ -196,6 +202,9 @@ impl PackedRing {
         memory: &GuestMemory,
         out: &mut Buffers,
     ) -> Result<Option<Chain>, QueueError> {
+        if self.left_over().is_some() {
+            return self.pop_left(memory, out);
+        }
         let first = out.pieces.len() as u32;
         let mut at = self.available;
         let Some(mut descriptor) = self.look(at) else {
@@ -236,6 +245,39 @@ impl PackedRing {
         }))
     }
 
+    /// [`Self::pop`] for a chain that another back end has left, whose slots may be others' by now.
+    #[cold]
+    fn pop_left(
+        &mut self,
+        memory: &GuestMemory,
+        out: &mut Buffers,
+    ) -> Result<Option<Chain>, QueueError> {
+        let first = out.pieces.len() as u32;
+        let descriptors = self.left_over().unwrap_or_default();
+        // No more than the ring has.
+        let slots = descriptors.len() as u16;
+        let mut id = 0;
+        for descriptor in descriptors {
+            let flags = descriptor.fourth;
+            if flags & INDIRECT != 0 {
+                if !self.features.indirect || slots > 1 || flags & NEXT != 0 {
+                    return Err(QueueError::Indirect(descriptor.len));
+                }
+                walk_indirect(descriptor, memory, out)?;
+            } else {
+                descriptor.buffer(flags, memory, out)?;
+            }
+            id = descriptor.third;
+        }
+        self.available.advance(slots, self.size);
+        Ok(Some(Chain {
+            id,
+            slots,
+            first,
+            end: out.pieces.len() as u32,
+        }))
+    }
+
     /// Fills `out` from the front with the next chains; how many there were.
     // A function of its own: its loop has registers enough where it is not part of another.
     #[inline(never)]
@@ -246,6 +288,9 @@ impl PackedRing {
         access: Access,
         out: &mut [Single],
     ) -> usize {
+        if self.left_over().is_some() {
+            return 0;
+        }
         let mut at = self.available;
         let mut view = *window;
         let mut found = 0;
@@ -366,7 +411,7 @@ impl PackedRing {
     #[inline(never)]
     fn show_noted(&mut self) {
         if let Some(mut log) = self.log.take() {
-            log.publish(self.used.into(), |slot, word| self.put(slot, word));
+            log.publish(|slot, word| self.put(slot, word));
             self.log = Some(log);
         }
     }
@@ -426,7 +471,7 @@ impl PackedRing {
         say_then_look(
             // Release: the offset is there before the flag that makes it count.
             || self.device_event(2).store(how.to_le(), Ordering::Release),
-            || self.look(self.available).is_some(),
+            || self.left_over().is_some() || self.look(self.available).is_some(),
         )
     }
 

@@ -1,5 +1,8 @@
 //! A back end that ends at any point, and another that goes on from the log.
 
+mod areas;
+mod foreign;
+
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
@@ -7,9 +10,8 @@ use std::os::unix::fs::FileExt;
 use net_backend::NetworkBackend;
 use net_backend::conformance::Peer;
 use net_datapath::VirtioNetHdr;
+use net_virtio::DeviceConfig;
 use net_virtio::driver::{BASE, DriverOptions, GuestRam};
-use net_virtio::{DeviceConfig, features};
-use proptest::prelude::*;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use super::{Front, GET_INFLIGHT_FD, Host, Machine, PLAIN, RESET_DEVICE, SET_INFLIGHT_FD, words};
@@ -137,14 +139,19 @@ impl World {
         }
     }
 
+    /// The back end ended, and nothing was under way.
+    fn end(&mut self, host: Host, machine: Machine) {
+        let Machine { guest, front, .. } = machine;
+        drop((front, host));
+        self.guest = Some(guest);
+    }
+
     /// The back end ended at this moment.
     fn end_at(&mut self, host: Host, machine: Machine, moment: &Moment) {
-        let Machine { guest, front, .. } = machine;
-        drop(front);
-        drop(host);
-        guest.ram.write(BASE, &moment.ram);
+        self.end(host, machine);
+        let ram = &self.guest.as_ref().unwrap().ram;
+        ram.write(BASE, &moment.ram);
         self.log.as_ref().unwrap().write(0, &moment.log);
-        self.guest = Some(guest);
     }
 }
 
@@ -265,6 +272,8 @@ fn unshow(world: &World, end: &mut Moment, lent: &Moment, ring: bool) {
     // The slot and the wrap counter as they were.
     end.log[region + 18..][..2].copy_from_slice(&lent.log[region + 18..][..2]);
     end.log[region + 21] = lent.log[region + 21];
+    // It is noted.
+    end.log[region + 22] = 1;
     if ring {
         end.ram.copy_from_slice(&lent.ram);
     }
@@ -306,67 +315,6 @@ fn a_batch_that_was_noted_is_given_back() {
     }
 }
 
-/// Another back end gave chains back in an order of its own, and ended with some in its hands and its
-/// last batch not struck off.
-#[test]
-fn chains_that_another_back_end_has_left_come_first() {
-    let shape = Shape {
-        size: SIZE,
-        ..Shape::default()
-    };
-    let mut world = World::new(shape);
-    let guest = world.guest.as_mut().unwrap();
-    let frames: Vec<_> = (0..6).map(frame).collect();
-    for frame in &frames {
-        assert!(guest.send(VirtioNetHdr::PLAIN, frame));
-    }
-    let setup = guest.transmit.setup();
-    let head = |n: u64| guest.ram.read(setup.driver + 4 + 2 * n, 2);
-    let heads: Vec<u16> = (0..6)
-        .map(|n| u16::from_le_bytes(head(n).try_into().unwrap()))
-        .collect();
-    // Chains 0 and 2 are back; 3 was taken before 1.
-    for (n, chain) in [0, 2].into_iter().enumerate() {
-        let mut entry = u32::from(heads[chain]).to_le_bytes().to_vec();
-        entry.extend([0; 4]);
-        guest.ram.write(setup.device + 4 + 8 * n as u64, &entry);
-    }
-    guest.ram.publish(setup.device + 2, 2);
-    let (host, mut machine) = world.begin();
-    let log = world.log.as_ref().unwrap();
-    let fresh = log.read();
-    let region = log.region(1);
-    log.write(region + 12, &heads[2].to_ne_bytes());
-    log.write(region + 14, &1u16.to_ne_bytes());
-    for (chain, counter) in [(1, 9u64), (2, 3), (3, 7)] {
-        let entry = region + 16 + 16 * usize::from(heads[chain]);
-        log.write(entry, &[1]);
-        log.write(entry + 8, &counter.to_ne_bytes());
-    }
-    let written = log.read();
-    assert_ne!(written, fresh);
-    let ram = machine.guest.ram.clone();
-    let mut start = world.moment(&ram);
-    start.log = written;
-    world.end_at(host, machine, &start);
-    let mut host;
-    (host, machine) = world.begin();
-    let order = [3, 1, 4, 5].map(|n| frames[n].clone());
-    let (seen, lent) = receive_and_look(&world, &mut host, &ram);
-    assert_eq!(seen, order);
-    let log = world.log.as_ref().unwrap();
-    assert_eq!(log.half(1, 14), 6);
-    let inflight = |n: usize| log.read()[log.region(1) + 16 + 16 * usize::from(heads[n])];
-    assert_eq!([1, 2, 3].map(inflight), [0; 3], "struck off");
-    // It ends before it has given them back.
-    world.end_at(host, machine, &lent);
-    (host, machine) = world.begin();
-    assert_eq!(host.received(), order);
-    machine.guest.reclaim();
-    assert_eq!(machine.guest.transmit.outstanding(), 0);
-    goes_on(&mut host, &mut machine);
-}
-
 /// Rings that stop in order, and a device that is reset, start where the front-end says.
 #[test]
 fn a_log_of_a_ring_that_was_stopped_says_nothing() {
@@ -391,186 +339,5 @@ fn a_log_of_a_ring_that_was_stopped_says_nothing() {
             machine.bells = [0, 1].map(|at| machine.front.start(at as u32, &setups[at], fresh));
         }
         goes_on(&mut host, &mut machine);
-    }
-}
-
-#[test]
-fn how_long_a_log_is() {
-    let host = Host::new(DeviceConfig::default());
-    for (packed, entries, size) in [
-        (false, 1, 64),
-        (false, 256, 4160),
-        (false, 0x8000, 524_352),
-        (true, 1, 64),
-        (true, 256, 8256),
-        (true, 0x8000, 1_048_640),
-    ] {
-        let front = Front::connect(&host.path);
-        let bits = if packed { features::RING_PACKED } else { 0 };
-        front.negotiate(features::VERSION_1 | bits);
-        for queues in [1, 3] {
-            let log = Log::ask(&front, queues, entries);
-            assert_eq!(log.body, area(u64::from(queues) * size, 0, queues, entries));
-            assert_eq!(log.file.metadata().unwrap().len(), u64::from(queues) * size);
-            assert!(log.file.set_len(0).is_err(), "nobody can shorten it");
-            assert!(log.read().iter().all(|byte| *byte == 0));
-        }
-    }
-}
-
-/// Areas that cannot be: each ends its connection, and the next is served.
-#[test]
-fn areas_that_cannot_be() {
-    let mut host = Host::new(DeviceConfig::default());
-    let (_ram, sealed) = GuestRam::shared(1 << 20).unwrap();
-    let loose = tempfile::tempfile().unwrap();
-    loose.set_len(1 << 20).unwrap();
-    let pipe = std::io::pipe().unwrap();
-    let read_only = File::open(format!("/proc/self/fd/{}", sealed.as_raw_fd())).unwrap();
-    let fd = sealed.as_raw_fd();
-    let whole = area(1 << 20, 0, 2, SIZE);
-    let cases: &[(u32, Vec<u8>, Vec<i32>)] = &[
-        (GET_INFLIGHT_FD, area(0, 0, 4, SIZE), vec![]),
-        (GET_INFLIGHT_FD, area(0, 0, u16::MAX, SIZE), vec![]),
-        (GET_INFLIGHT_FD, area(0, 0, 0, SIZE), vec![]),
-        (GET_INFLIGHT_FD, area(0, 0, 2, 0), vec![]),
-        (GET_INFLIGHT_FD, area(0, 0, 2, 0x8001), vec![]),
-        (GET_INFLIGHT_FD, area(0, 0, 2, SIZE), vec![fd]),
-        (GET_INFLIGHT_FD, words(&[0, 0]), vec![]),
-        (SET_INFLIGHT_FD, whole.clone(), vec![]),
-        (SET_INFLIGHT_FD, whole.clone(), vec![fd, fd]),
-        (SET_INFLIGHT_FD, whole[..16].to_vec(), vec![fd]),
-        (SET_INFLIGHT_FD, area((1 << 20) + 1, 0, 2, SIZE), vec![fd]),
-        (SET_INFLIGHT_FD, area(1 << 20, 1, 2, SIZE), vec![fd]),
-        (SET_INFLIGHT_FD, area(2, u64::MAX, 2, SIZE), vec![fd]),
-        (SET_INFLIGHT_FD, area(u64::MAX, 0, 2, SIZE), vec![fd]),
-        (SET_INFLIGHT_FD, area(u64::MAX, 1, 2, SIZE), vec![fd]),
-        (SET_INFLIGHT_FD, area(0, 0, 2, SIZE), vec![fd]),
-        (SET_INFLIGHT_FD, area(1 << 20, 0, 0, SIZE), vec![fd]),
-        (SET_INFLIGHT_FD, area(1 << 20, 0, 2, 0), vec![fd]),
-        (SET_INFLIGHT_FD, area(1 << 20, 0, 2, 0x8001), vec![fd]),
-        (SET_INFLIGHT_FD, whole.clone(), vec![loose.as_raw_fd()]),
-        (SET_INFLIGHT_FD, whole.clone(), vec![pipe.0.as_raw_fd()]),
-        (SET_INFLIGHT_FD, whole, vec![read_only.as_raw_fd()]),
-    ];
-    for (n, (request, body, fds)) in cases.iter().enumerate() {
-        let front = Front::connect(&host.path);
-        front.negotiate(0);
-        front.send(*request, PLAIN, body, fds);
-        assert!(front.is_closed(), "case {n}");
-        host.until_disconnected();
-        assert_eq!(host.port.vhost_user_stats().faults, n as u64 + 1);
-    }
-}
-
-/// Logs that are none of the ring's: too short, at odd addresses, of the future, of another ring.
-#[test]
-fn logs_that_cannot_be() {
-    for shape in shapes() {
-        let packed = shape.options.packed;
-        let entries = if packed { 32 } else { 16 };
-        type Case<'a> = (&'a str, usize, &'a [u8]);
-        let mut cases: Vec<Case<'_>> = vec![
-            ("version", 8, &[2, 0]),
-            ("version", 8, &[0xff, 0xff]),
-            ("length", 10, &[15, 0]),
-            ("in flight", entries, &[1]),
-        ];
-        if packed {
-            cases.push(("slot", 16, &[16, 0]));
-            cases.push(("slot", 18, &[0xff, 0xff]));
-            cases.push(("half a batch", 16, &[5, 0]));
-        }
-        for (what, at, bytes) in cases {
-            let mut world = World::new(shape);
-            let (host, machine) = world.begin();
-            let ram = machine.guest.ram.clone();
-            let end = world.moment(&ram);
-            world.end_at(host, machine, &end);
-            let log = world.log.as_ref().unwrap();
-            if what == "in flight" && !packed {
-                // More than the driver has made available.
-                for head in 0..usize::from(SIZE) {
-                    log.write(log.region(1) + entries + 16 * head, bytes);
-                }
-            } else {
-                log.write(log.region(1) + at, bytes);
-            }
-            if what == "half a batch" {
-                // Something is available where the batch would begin.
-                let guest = world.guest.as_mut().unwrap();
-                assert!(guest.send(VirtioNetHdr::PLAIN, &[1; 60]));
-            }
-            let log = log.body.clone();
-            let file = world.log.as_ref().unwrap().file.try_clone().unwrap();
-            let host = Host::new(DeviceConfig::default());
-            let front = Front::connect(&host.path);
-            front.negotiate(shape.features());
-            front.share(&world.memory);
-            front.tell(SET_INFLIGHT_FD, &log, &[file.as_raw_fd()]);
-            let setup = world.guest.as_ref().unwrap().transmit.setup();
-            front.describe(1, &setup, 0);
-            assert!(front.is_closed(), "{what} {shape:?}");
-        }
-    }
-}
-
-/// Areas handed over again and again leave nothing behind.
-#[test]
-fn areas_do_not_pile_up() {
-    let host = Host::new(DeviceConfig::default());
-    let front = Front::connect(&host.path);
-    front.negotiate(0);
-    let count = || {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        maps.matches("vhost-user-inflight").count()
-    };
-    for _ in 0..300 {
-        let log = Log::ask(&front, 3, SIZE);
-        log.tell(&front);
-    }
-    // Other tests have areas of their own at the same time.
-    assert!(count() < 100, "{}", count());
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Whatever the log holds, the ring is refused or serves; and both without harm.
-    #[test]
-    fn logs_without_sense(
-        kind in 0usize..6,
-        pokes in prop::collection::vec((0usize..2048, prop_oneof![3 => 0u8..17, 1 => any::<u8>()]), 0..40),
-    ) {
-        let shape = shapes()[kind];
-        let mut world = World::new(shape);
-        let (mut host, mut machine) = world.begin();
-        send(&mut machine, 0, few(shape));
-        let ram = machine.guest.ram.clone();
-        let (_, lent) = receive_and_look(&world, &mut host, &ram);
-        world.end_at(host, machine, &lent);
-        let log = world.log.as_ref().unwrap();
-        for (at, byte) in &pokes {
-            log.write(at % log.len(), &[*byte]);
-        }
-        let mut host = Host::new(DeviceConfig::default());
-        let front = Front::connect(&host.path);
-        front.negotiate(shape.features());
-        front.share(&world.memory);
-        front.send(SET_INFLIGHT_FD, PLAIN, &log.body, &[log.file.as_raw_fd()]);
-        let guest = world.guest.as_ref().unwrap();
-        for (index, queue) in [(0, &guest.receive), (1, &guest.transmit)] {
-            let fresh = if shape.options.packed { 0x8000_8000 } else { 0 };
-            front.describe(index, &queue.setup(), fresh);
-        }
-        let mut gone = false;
-        for _ in 0..3 {
-            gone |= host.port.receive(64, &mut |_| {}).is_err();
-            host.transmit(&[1; 100]);
-        }
-        drop(front);
-        if !gone {
-            host.until_disconnected();
-        }
     }
 }
