@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use net_backend::{NetworkBackend, Offloads};
 use net_datapath::VirtioNetHdr;
-use net_virtio::driver::{BASE, DriverOptions};
+use net_virtio::driver::{BASE, DriverOptions, DriverQueue, GuestRam};
 use net_virtio::{DeviceConfig, DirtyLog, QueueError, VirtioNet};
 
 use crate::guest::{Guest, Shape};
@@ -159,4 +159,39 @@ fn a_batch_that_goes_round_is_marked_at_both_ends() {
         assert!(wrote.len() >= 2, "{wrote:?}");
         assert!(wrote.is_subset(&pages.take()), "{wrote:?}");
     }
+}
+
+/// The used ring begins at the end of a page, so that what goes round lies behind its header's page and
+/// before that of the rest of the batch.
+#[test]
+fn what_goes_round_is_marked_where_nothing_else_of_the_batch_is() {
+    const SIZE: u16 = 1024;
+    let ram = GuestRam::new(0x2_0000);
+    let mut queue = DriverQueue::new(&ram, BASE + 1968, SIZE, DriverOptions::default());
+    let setup = queue.setup();
+    assert_eq!(setup.device % PAGE, PAGE - 64);
+    let pages = Arc::new(Pages::default());
+    let mut device = VirtioNet::new(DeviceConfig::default());
+    device.set_dirty_log(Some(pages.clone()));
+    let memory = ram.memory().unwrap();
+    device
+        .start_queue(1, &setup, memory, Box::new(|| {}))
+        .unwrap();
+    let mut send = |count: usize| {
+        for _ in 0..count {
+            queue.add(&[(BASE + 0x1_f000, 72)], &[]).unwrap();
+        }
+        queue.publish();
+        pages.take();
+        assert_eq!(device.receive(count, &mut |_| {}).unwrap(), count);
+        while queue.take_used().is_some() {}
+        let (marked, first) = (pages.take(), setup.device / PAGE);
+        [0, 1, 2].map(|page| marked.contains(&(first + page)))
+    };
+    for _ in 0..25 {
+        send(40);
+    }
+    assert_eq!(send(20), [true, false, true]);
+    // Four entries up to the end, then 28, of which seven and a half lie in the header's page.
+    assert_eq!(send(32), [true, true, true]);
 }

@@ -1,63 +1,28 @@
 //! The device behind a connection: which rings the front-end has described, and which of them run.
 
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod calls;
+mod marks;
+mod status;
 
-use super::dirty::{Bitmap, Marker};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use self::calls::{Caller, Calls};
+use super::dirty::Bitmap;
 use super::error::ProtocolError;
 use super::inflight::Area;
 use super::memory::MemoryTable;
-use super::sys::{self, Kicks};
+use super::sys::Kicks;
 use crate::device::VirtioNet;
-use crate::dirty::{Dirty, RingMarks};
 use crate::features;
-use crate::queue::{Interrupt, Logs};
+use crate::queue::Logs;
 use crate::ring::{QueueSetup, QueueState};
 
 /// Feature bit of the protocol itself: there are protocol features, and rings start disabled.
 pub(super) const PROTOCOL_FEATURES: u64 = 1 << 30;
 /// Feature bit of the protocol itself: the pages of buffers that are written are marked.
 const LOG_ALL: u64 = 1 << 26;
-
-/// The device status (VIRTIO 1.3, 2.1): the driver is set up; it has taken features that are served;
-/// the device waits for a reset; the driver has given up.
-const DRIVER_OK: u8 = 4;
-const FEATURES_OK: u8 = 8;
-const NEEDS_RESET: u8 = 64;
-const FAILED: u8 = 128;
-
-/// Who is told of what: the call and the error descriptor of a ring, either of which may be
-/// replaced while the ring runs.
-#[derive(Debug, Default)]
-struct Calls {
-    call: Mutex<Option<OwnedFd>>,
-    error: Mutex<Option<OwnedFd>>,
-    failures: Arc<AtomicU64>,
-}
-
-impl Calls {
-    fn ring(&self, which: &Mutex<Option<OwnedFd>>) {
-        let fd = which.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fd) = fd.as_ref()
-            && sys::ring(fd).is_err()
-        {
-            self.failures.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-struct Caller(Arc<Calls>);
-
-impl Interrupt for Caller {
-    fn signal(&self) {
-        self.0.ring(&self.0.call);
-    }
-
-    fn broken(&self) {
-        self.0.ring(&self.0.error);
-    }
-}
 
 /// Addresses of a ring's parts in the front-end.
 #[derive(Clone, Copy, Debug)]
@@ -213,9 +178,7 @@ impl Rings {
         index: u32,
         fd: Option<OwnedFd>,
     ) -> Result<(), ProtocolError> {
-        let calls = &self.rings[self.index(index)?].calls;
-        *calls.call.lock().unwrap_or_else(PoisonError::into_inner) = fd;
-        calls.ring(&calls.call);
+        self.rings[self.index(index)?].calls.set_call(fd);
         Ok(())
     }
 
@@ -224,8 +187,7 @@ impl Rings {
         index: u32,
         fd: Option<OwnedFd>,
     ) -> Result<(), ProtocolError> {
-        let calls = &self.rings[self.index(index)?].calls;
-        *calls.error.lock().unwrap_or_else(PoisonError::into_inner) = fd;
+        self.rings[self.index(index)?].calls.set_error(fd);
         Ok(())
     }
 
@@ -282,76 +244,6 @@ impl Rings {
         Ok(old)
     }
 
-    /// Has pages that are written marked in `bitmap`; gives back the one before.
-    pub(super) fn set_dirty_log(
-        &mut self,
-        bitmap: Bitmap,
-    ) -> Result<Option<Arc<Bitmap>>, ProtocolError> {
-        if !bitmap.reaches(self.memory.end()) {
-            return Err(ProtocolError::DirtyLog);
-        }
-        let old = self.dirty.replace(Arc::new(bitmap));
-        self.mark_anew()?;
-        Ok(old)
-    }
-
-    /// Sets who is told that pages were marked.
-    pub(super) fn set_dirty_event(&mut self, event: OwnedFd) -> Result<(), ProtocolError> {
-        self.dirty_event = Some(Arc::new(event));
-        self.mark_anew()
-    }
-
-    fn mark_anew(&mut self) -> Result<(), ProtocolError> {
-        for index in 0..self.rings.len() {
-            let marks = self.marks(index)?;
-            self.device.mark_queue(index, marks);
-        }
-        Ok(())
-    }
-
-    /// What of a ring is marked, and where.
-    fn marks(&self, index: usize) -> Result<Option<Dirty>, ProtocolError> {
-        let (Some(bitmap), Some(ring)) = (&self.dirty, self.rings.get(index)) else {
-            return Ok(None);
-        };
-        let marked = ring.at.and_then(|at| Some((at, at.marked?)));
-        if !self.marks_buffers && marked.is_none() {
-            return Ok(None);
-        }
-        let ring = match marked {
-            Some((at, device)) => {
-                let len = if self.is_packed() {
-                    4
-                } else {
-                    6 + 8 * u64::from(ring.size)
-                };
-                // This address need not be memory, but it has to have its bit.
-                if !device
-                    .checked_add(len)
-                    .is_some_and(|end| bitmap.reaches(end))
-                {
-                    return Err(ProtocolError::DirtyLog);
-                }
-                let user = at.descriptors;
-                let descriptors = self.memory.guest_address(user);
-                Some(RingMarks {
-                    descriptors: descriptors.ok_or(ProtocolError::Address(user))?,
-                    device,
-                })
-            }
-            None => None,
-        };
-        let log = Arc::new(Marker {
-            bitmap: Arc::clone(bitmap),
-            event: self.dirty_event.clone(),
-        });
-        Ok(Some(Dirty {
-            log,
-            buffers: self.marks_buffers,
-            ring,
-        }))
-    }
-
     /// Every ring off and forgotten, nothing acknowledged; the memory stays.
     pub(super) fn reset(&mut self) {
         self.reset_driver();
@@ -364,51 +256,6 @@ impl Rings {
         self.marks_buffers = false;
         self.status = 0;
         self.chosen = false;
-    }
-
-    /// The device status: what the driver has said, and whether it has broken a ring since.
-    pub(super) fn status(&self) -> u8 {
-        let broken = (0..self.rings.len()).any(|index| self.device.fault(index).is_some());
-        match broken && self.status & DRIVER_OK != 0 {
-            true => self.status | NEEDS_RESET,
-            false => self.status,
-        }
-    }
-
-    /// Takes the device status. 0 is a reset; where a front-end tells, no ring runs before the driver
-    /// is ready.
-    pub(super) fn set_status(&mut self, status: u8) -> Result<(), ProtocolError> {
-        if status == 0 {
-            // Whoever is interrupted stays the same: QEMU says so once a connection. With several pairs
-            // QEMU 7.2 sends this between asking where the rings of one and of the next stand.
-            for index in 0..self.rings.len() {
-                self.stop(index);
-            }
-            let kept = |it: &Ring| (Arc::clone(&it.calls), it.state);
-            let kept: Vec<_> = self.rings.iter().map(kept).collect();
-            self.reset();
-            for (ring, (calls, state)) in self.rings.iter_mut().zip(kept) {
-                (ring.calls, ring.state) = (calls, state);
-            }
-            return Ok(());
-        }
-        let refused = if self.chosen { 0 } else { FEATURES_OK };
-        self.status = status & !(NEEDS_RESET | refused);
-        for index in 0..self.rings.len() {
-            match self.is_ready() {
-                // A queue its driver has broken stays broken.
-                true if self.device.fault(index).is_some() => {}
-                true => self.start(index)?,
-                false => self.stop(index),
-            }
-        }
-        self.follow_pairs();
-        Ok(())
-    }
-
-    /// Whether rings may run, as far as the driver has said.
-    fn is_ready(&self) -> bool {
-        self.status == 0 || self.status & (DRIVER_OK | FAILED) == DRIVER_OK
     }
 
     /// The connection is gone, and everything that came over it. The memory is given back, for the
@@ -435,10 +282,7 @@ impl Rings {
             self.drop_kick(index);
         }
         let ring = || Ring {
-            calls: Arc::new(Calls {
-                failures: Arc::clone(&self.call_failures),
-                ..Calls::default()
-            }),
+            calls: Calls::new(&self.call_failures),
             ..Ring::default()
         };
         self.rings = (0..self.device.queues()).map(|_| ring()).collect();
