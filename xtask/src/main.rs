@@ -47,7 +47,8 @@ cargo xtask <task>
   bench counts [--update] [NAME...]
                instructions per operation, compared with benches/counts.txt
   loom [FILTER...]
-               the models of ring and pool, in every interleaving that loom finds
+               the models of ring, pool and sleeping virtqueues, in every interleaving that
+               loom finds
   sanitize [thread|address]
                the two-thread tests under the sanitizers of the nightly compiler
   prepare      install what the other tasks need, and say what is there

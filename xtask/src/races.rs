@@ -1,7 +1,7 @@
 //! What ordinary tests cannot show of code between threads: loom's models, and the sanitizers.
 //!
-//! loom runs the models of ring and pool in every interleaving, within bounds, on atomics of its
-//! own. The thread sanitizer watches the real code, with real threads, in the tests of
+//! loom runs the models of ring and pool, and of a virtqueue whose device goes to sleep, in every
+//! interleaving, within bounds, on atomics of its own. The thread sanitizer watches the real code, with real threads, in the tests of
 //! `tests/it/soak.rs`; the address sanitizer watches all tests of what copies guests' memory.
 
 use lexopt::prelude::*;
@@ -15,17 +15,31 @@ const COPYING: [&str; 4] = ["-p", CRATE, "-p", "net-virtio"];
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const SUPPRESSIONS: &str = "crates/net-datapath/tests/tsan-suppressions.txt";
 
+/// Where models are: a crate, its test program, and what their names begin with there.
+const MODELS: [(&str, &[&str], &str); 2] = [
+    (CRATE, &["--test", "loom"], ""),
+    // Beside what they model, which is nobody else's.
+    ("net-virtio", &["--lib"], "ring::models::"),
+];
+
 /// `loom [FILTER...]`
 pub(crate) fn loom(args: lexopt::Parser) -> Result<()> {
     let filters = values(args)?;
-    let mut command = cmd::cargo(["test", "-p", CRATE, "--release", "--locked"]);
-    command
-        // Its flags are for every crate of the build: apart, it does not undo the others' work.
-        .env("CARGO_TARGET_DIR", cmd::target_dir().join("loom"))
-        .env("RUSTFLAGS", "--cfg loom")
-        .args(["--test", "loom", "--"])
-        .args(filters);
-    cmd::run(&mut command)
+    for (package, program, prefix) in MODELS {
+        let mut command = cmd::cargo(["test", "-p", package, "--release", "--locked"]);
+        command
+            // Its flags are for every crate of the build: apart, it does not undo the others' work.
+            .env("CARGO_TARGET_DIR", cmd::target_dir().join("loom"))
+            .env("RUSTFLAGS", "--cfg loom")
+            .args(program)
+            .arg("--");
+        match filters.is_empty() {
+            true => command.arg(prefix),
+            false => command.args(filters.iter().map(|filter| format!("{prefix}{filter}"))),
+        };
+        cmd::run(&mut command)?;
+    }
+    Ok(())
 }
 
 /// `sanitize [thread|address]`: one of them, or both.

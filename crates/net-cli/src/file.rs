@@ -9,6 +9,8 @@
 //! storm = "broadcast=1000,multicast=10000,unknown=off"
 //! snooping = false
 //! queues = 2
+//! poll = false
+//! poll-us = 50
 //! subnet = "10.0.2.0/24"
 //! subnet6 = "fd00:77::/64"
 //! mtu = 1500
@@ -44,7 +46,7 @@ use std::str::FromStr;
 use net_manager::{GuestKey, PublishedPort, Reservation};
 use serde::{Deserialize, Serialize};
 
-use crate::options::{NetworkOptions, network, network6, resolver, subnet};
+use crate::options::{NetworkOptions, network, network6, poll_us, resolver, subnet};
 use crate::place::{Place, interface};
 use crate::usage::UsageError;
 
@@ -62,6 +64,8 @@ pub(crate) struct File {
     storm: Option<String>,
     snooping: bool,
     queues: Option<u16>,
+    poll: bool,
+    poll_us: Option<u64>,
     reserve: Vec<String>,
     uplink: Option<String>,
     outside: Option<String>,
@@ -156,6 +160,8 @@ impl File {
             storm: read(self.storm)?,
             snooping: self.snooping,
             queues: self.queues,
+            poll: self.poll,
+            poll_us: self.poll_us.map(poll_us).transpose()?,
             reserve: reserve?,
             uplink: read(self.uplink)?,
             outside: self.outside.as_deref().map(network).transpose()?,
@@ -189,6 +195,8 @@ impl File {
             storm,
             snooping,
             queues,
+            poll,
+            poll_us,
             reserve,
             uplink,
             outside,
@@ -216,6 +224,8 @@ impl File {
             storm: text(storm),
             snooping,
             queues,
+            poll,
+            poll_us,
             reserve: reserve.iter().map(reservation).collect(),
             uplink: text(uplink),
             outside: text(outside),
@@ -320,6 +330,7 @@ mod tests {
         let others = "bridge = \"br0\"\ntake-over = \"eth0\"\nuplink = \"if:veth0\"\n\
                       outside = \"198.51.100.2/24\"\nvia = \"198.51.100.1\"\nstate-dir = \"/x\"\n\
                       outside6 = \"2001:db8::9/64\"\nvia6 = \"fe80::1\"\n";
+        let polled = "poll = true";
         let published = "publish = [\"[::1]:1:2/udp\"]\ndns = [\"[2001:db8::1]:5353\"]\n";
         let (first, _) = parse(&examples()[0]).unwrap();
         for given in [
@@ -327,6 +338,7 @@ mod tests {
             first,
             parse(others).unwrap().0,
             parse(published).unwrap().0,
+            parse(polled).unwrap().0,
         ] {
             let wire = serde_json::to_vec(&File::of(&given)).unwrap();
             let file: File = serde_json::from_slice(&wire).unwrap();
@@ -342,6 +354,7 @@ mod tests {
             ("publish = [\"80\"]", "`80`"),
             ("engine = \"warp\"", "warp"),
             ("queues = 0", "queues"),
+            ("poll-us = 1001", "1001"),
             ("bridge = \"a/b\"", "`a/b`"),
             ("reserve = [\"web\"]", "`web`"),
             ("[attach]\nstar = [\"x\"]", "`star:x`"),

@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use net_manager::{
-    Engine, NetworkConfig, NetworkMode, PublishedPort, Reservation, UplinkConfig, UplinkDevice,
+    Engine, NetworkConfig, NetworkMode, Polling, PublishedPort, Reservation, UplinkConfig,
+    UplinkDevice,
 };
 
 use crate::storm::Storm;
@@ -25,6 +27,8 @@ pub(crate) struct NetworkOptions {
     pub(crate) storm: Option<Storm>,
     pub(crate) snooping: bool,
     pub(crate) queues: Option<u16>,
+    pub(crate) poll: bool,
+    pub(crate) poll_us: Option<u64>,
     pub(crate) reserve: Vec<Reservation>,
     pub(crate) uplink: Option<UplinkDevice>,
     pub(crate) outside: Option<Ipv4Network>,
@@ -57,6 +61,19 @@ impl NetworkOptions {
         config.storm = given.storm.unwrap_or_default().0;
         config.snooping = given.snooping;
         config.queues = given.queues.unwrap_or(config.queues);
+        config.polling = match (given.poll, given.poll_us) {
+            (true, Some(_)) => {
+                return Err(UsageError::new(
+                    "--poll has no end, and --poll-us says one: take one of both",
+                ));
+            }
+            (true, None) => Polling::Always,
+            (false, Some(us)) => Polling::UpTo(Duration::from_micros(us)),
+            (false, None) => config.polling,
+        };
+        // What the control group allows stands in files, which the server does not have later.
+        let processors = std::thread::available_parallelism();
+        config.processors = processors.ok().map(std::num::NonZero::get);
         config.reservations = given.reserve;
         config.state_dir = given.state_dir;
         config.subnet = given.subnet.unwrap_or(config.subnet);
@@ -102,6 +119,11 @@ impl NetworkOptions {
         self.storm = self.storm.or(file.storm);
         self.snooping |= file.snooping;
         self.queues = self.queues.or(file.queues);
+        // Of two things that exclude each other the one given here.
+        if !self.poll {
+            self.poll = file.poll && self.poll_us.is_none();
+            self.poll_us = self.poll_us.or(file.poll_us);
+        }
         self.reserve.splice(0..0, file.reserve);
         self.uplink = self.uplink.or(file.uplink);
         self.outside = self.outside.or(file.outside);
@@ -121,6 +143,17 @@ impl NetworkOptions {
         self.pcap = self.pcap.or(file.pcap);
         self
     }
+}
+
+/// Microseconds of polling, within what there may be.
+pub(crate) fn poll_us(us: u64) -> Result<u64, UsageError> {
+    let most = Polling::LONGEST.as_micros();
+    if u128::from(us) > most {
+        return Err(UsageError::new(format!(
+            "poll-us: {us} is not between 0 and {most}"
+        )));
+    }
+    Ok(us)
 }
 
 /// An IPv4 network with its prefix.
@@ -192,6 +225,32 @@ mod tests {
         assert_eq!((both.engine, both.isolated), (Some(Engine::Kernel), true));
         let ports: Vec<u16> = both.publish.iter().map(|port| port.guest_port).collect();
         assert_eq!(ports, [1, 2]);
+    }
+
+    #[test]
+    fn polling_is_for_ever_or_for_a_while() {
+        let polling = |line: &NetworkOptions| line.config("x").map(|config| config.polling);
+        let of = |poll, poll_us| NetworkOptions {
+            poll,
+            poll_us,
+            ..NetworkOptions::default()
+        };
+        let us = |us| Polling::UpTo(Duration::from_micros(us));
+        assert_eq!(polling(&of(false, None)).unwrap(), Polling::default());
+        assert_eq!(polling(&of(true, None)).unwrap(), Polling::Always);
+        assert_eq!(polling(&of(false, Some(0))).unwrap(), us(0));
+        assert!(polling(&of(true, Some(7))).is_err());
+        // What the command line says goes before what the file says, which the other may exclude.
+        for (line, file, expected) in [
+            (of(true, None), of(false, Some(7)), Polling::Always),
+            (of(false, Some(7)), of(true, None), us(7)),
+            (of(false, None), of(true, None), Polling::Always),
+            (of(false, None), of(false, Some(9)), us(9)),
+        ] {
+            assert_eq!(polling(&line.over(file)).unwrap(), expected);
+        }
+        assert_eq!(poll_us(1000).unwrap(), 1000);
+        assert!(poll_us(1001).is_err());
     }
 
     #[test]

@@ -38,6 +38,10 @@ NETWORK OPTIONS
     --snooping                    IGMP and MLD snooping: a group's frames go to who listens
     --queues N                    queue pairs of the TAP devices made for guests, and of the NIC of
                                   qemu --vhost-user (1)
+    --poll                        never sleep while a machine's memory is shared (--vhost-user): the
+                                  least delay there is, for the whole of one processor
+    --poll-us N                   or only so many microseconds after it sent something, less where
+                                  nothing comes; 0 to 1000 (50)
     --reserve MAC|NAME=ADDRESS    an address kept for one guest; may be repeated
     --uplink tap:NAME|if:NAME     with --engine fast: the way out,
     --outside ADDRESS/PREFIX        the address that all guests share there,

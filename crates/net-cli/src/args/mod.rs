@@ -91,17 +91,20 @@ where
         Some(other) => return Err(other.unexpected().into()),
     };
     match name.to_str() {
-        Some("run") => with_command(parser, None, |network, _, command| Command::Run {
-            network,
-            command,
+        Some("run") => with_command(parser, None, |network, _, command| {
+            polls_shared_memory(&network, false)?;
+            Ok(Command::Run { network, command })
         }),
         Some("qemu") => with_command(
             parser,
             Some("vhost-user"),
-            |network, vhost_user, command| Command::Qemu {
-                network,
-                vhost_user,
-                command,
+            |network, vhost_user, command| {
+                polls_shared_memory(&network, vhost_user)?;
+                Ok(Command::Qemu {
+                    network,
+                    vhost_user,
+                    command,
+                })
             },
         ),
         Some("up") => up(parser),
@@ -136,7 +139,7 @@ where
 fn with_command(
     mut parser: lexopt::Parser,
     flag: Option<&str>,
-    make: impl FnOnce(NetworkOptions, bool, Vec<OsString>) -> Command,
+    make: impl FnOnce(NetworkOptions, bool, Vec<OsString>) -> Result<Command, UsageError>,
 ) -> Result<Command, UsageError> {
     let mut network = NetworkOptions::default();
     let mut is_flagged = false;
@@ -159,7 +162,17 @@ fn with_command(
     if command.is_empty() {
         return Err(UsageError::new("no command to run: put it behind `--`"));
     }
-    Ok(make(network, is_flagged, command))
+    make(network, is_flagged, command)
+}
+
+/// Refuses to poll where there will be no memory to poll.
+fn polls_shared_memory(network: &NetworkOptions, is_shared: bool) -> Result<(), UsageError> {
+    if (network.poll || network.poll_us.is_some()) && !is_shared {
+        return Err(UsageError::new(
+            "--poll and --poll-us are for machines whose memory is shared, with --vhost-user",
+        ));
+    }
+    Ok(())
 }
 
 fn up(mut parser: lexopt::Parser) -> Result<Command, UsageError> {
@@ -246,7 +259,7 @@ mod tests {
         assert_eq!(network.dns.len(), 3);
         assert!(network.host_loopback);
         assert_eq!(command, ["sh", "-c", "true", "--mtu", "1"]);
-        let line = "qemu --vhost-user --queues 2 -- qemu-system-x86_64 --vhost-user";
+        let line = "qemu --vhost-user --queues 2 --poll-us 20 -- qemu-system-x86_64 --vhost-user";
         let Ok(Command::Qemu {
             network,
             vhost_user,
@@ -255,7 +268,7 @@ mod tests {
         else {
             panic!("{line}")
         };
-        assert!(vhost_user && network.queues == Some(2));
+        assert!(vhost_user && network.queues == Some(2) && network.poll_us == Some(20));
         assert_eq!(command, ["qemu-system-x86_64", "--vhost-user"]);
         let line = "up -f net.toml --qemu-stream /a --qemu-stream /b --vfkit /c --netns 17 \
                     --vhost-user /d,queues=2,server=off \
@@ -277,7 +290,7 @@ mod tests {
         assert_eq!(attach, expected);
         assert_eq!(file, Some("net.toml".into()));
         let line = "up --name lab --mode bridge --engine kernel --fallback user --bridge br0 \
-                    --take-over eth0 --isolated --queues 4 --reserve web=10.0.2.9 \
+                    --take-over eth0 --isolated --queues 4 --poll --reserve web=10.0.2.9 \
                     --uplink tap:out0 --outside 198.51.100.2/24 --via 198.51.100.1 \
                     --state-dir /run/x";
         let Ok(Command::Up { network, .. }) = parsed(line) else {
@@ -289,6 +302,7 @@ mod tests {
         assert_eq!(network.bridge.as_deref(), Some("br0"));
         assert_eq!(network.take_over.as_deref(), Some("eth0"));
         assert_eq!((network.isolated, network.queues), (true, Some(4)));
+        assert!(network.poll);
         assert_eq!(network.reserve.len(), 1);
         assert!(network.uplink.is_some() && network.outside.is_some() && network.via.is_some());
         assert_eq!(network.state_dir, Some("/run/x".into()));
@@ -369,6 +383,10 @@ mod tests {
             ("run", "no command to run"),
             ("demo now", "now"),
             ("run --vhost-user -- true", "--vhost-user"),
+            ("run --poll -- true", "--poll"),
+            ("qemu --poll-us 9 -- true", "--vhost-user"),
+            ("up --poll-us soon", "`soon`"),
+            ("up --poll-us 1001", "1001"),
             ("qemu --vhost-user=/x -- true", "--vhost-user"),
             ("up --vhost-user /x,server=maybe", "`maybe`"),
             ("up --vz-fd two", "`two`"),

@@ -1,6 +1,6 @@
 //! The options that every network takes.
 
-use crate::options::{NetworkOptions, network, network6, resolver, subnet};
+use crate::options::{NetworkOptions, network, network6, poll_us, resolver, subnet};
 use crate::usage::UsageError;
 
 use super::text;
@@ -38,6 +38,14 @@ pub(super) fn option(
             options.queues = Some(queues.ok_or_else(|| {
                 UsageError::new(format!("--queues: `{value}` is not between 1 and 256"))
             })?);
+        }
+        "--poll" => options.poll = true,
+        "--poll-us" => {
+            let value = text(parser, option)?;
+            let us = value.parse().map_err(|_| {
+                UsageError::new(format!("--poll-us: `{value}` is no number of microseconds"))
+            })?;
+            options.poll_us = Some(poll_us(us)?);
         }
         "--reserve" => {
             let reservation = text(parser, option)?.parse().map_err(UsageError::new)?;

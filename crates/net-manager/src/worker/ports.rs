@@ -144,6 +144,8 @@ impl Ports {
         for id in [a, b] {
             self.mark_dirty(id);
         }
+        let shared = self.iter().filter(|(_, port)| port.shares_memory);
+        self.rings = shared.map(|(id, _)| id).collect();
         Ok(())
     }
 

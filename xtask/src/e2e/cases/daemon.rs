@@ -92,17 +92,26 @@ const IDLE_TICKS: u64 = 1;
 const WATCH: Duration = Duration::from_secs(5);
 
 fn idle(context: &Context, checks: &mut Checks) {
-    let started = checks.step("a daemon without guests", || {
-        Daemon::start(&context.world, &[], &["--qemu-stream", "--qemu-dgram"])
-    });
-    let Some(daemon) = started else { return };
-    checks.step("uses no measurable CPU", || {
-        std::thread::sleep(Duration::from_secs(1));
-        let used = ticks_over(&daemon.proc)?;
-        ensure(used <= IDLE_TICKS, || {
-            format!("{used} ticks in {} s", WATCH.as_secs())
-        })
-    });
+    let sockets = &["--qemu-stream", "--qemu-dgram"][..];
+    for (what, options, kinds) in [
+        ("a daemon without guests", &[][..], sockets),
+        // There is nobody to poll yet.
+        (
+            "one that is to poll its guests",
+            &["--poll"],
+            &["--vhost-user"],
+        ),
+    ] {
+        let started = checks.step(what, || Daemon::start(&context.world, options, kinds));
+        let Some(daemon) = started else { return };
+        checks.step("uses no measurable CPU", || {
+            std::thread::sleep(Duration::from_secs(1));
+            let used = ticks_over(&daemon.proc)?;
+            ensure(used <= IDLE_TICKS, || {
+                format!("{used} ticks in {} s", WATCH.as_secs())
+            })
+        });
+    }
 }
 
 fn stalled(context: &Context, checks: &mut Checks) {
