@@ -224,6 +224,19 @@ impl Guest {
             .collect()
     }
 
+    /// Every buffer is free or with the device, and none is twice.
+    pub(crate) fn assert_all_buffers(&self) {
+        let with_device = self.receiving.iter().chain(&self.sending);
+        let all = self
+            .free
+            .iter()
+            .chain(with_device.filter(|address| **address != 0));
+        let all: std::collections::BTreeSet<_> = all.collect();
+        let outstanding = self.receive.outstanding() + self.transmit.outstanding();
+        assert_eq!(all.len(), 2 * usize::from(self.shape.size) + 1);
+        assert_eq!(self.free.len() + outstanding, all.len());
+    }
+
     /// Sends a frame; false where the queue is full.
     pub(crate) fn send(&mut self, header: VirtioNetHdr, frame: &[u8]) -> bool {
         self.send_kicking(header, frame).is_some()
@@ -249,7 +262,9 @@ impl Guest {
     pub(crate) fn reclaim(&mut self) {
         while let Some((id, len)) = self.transmit.take_used() {
             assert_eq!(len, 0, "nothing is written into what is sent");
-            self.free.push(self.sending[usize::from(id)]);
+            let address = std::mem::take(&mut self.sending[usize::from(id)]);
+            assert_ne!(address, 0, "it comes back once");
+            self.free.push(address);
         }
     }
 
@@ -273,7 +288,8 @@ impl Guest {
     }
 
     fn take(&mut self, id: u16, len: u32) -> Vec<u8> {
-        let address = self.receiving[usize::from(id)];
+        let address = std::mem::take(&mut self.receiving[usize::from(id)]);
+        assert_ne!(address, 0, "it comes back once");
         self.free.push(address);
         assert!(len <= self.shape.receive);
         self.ram.read(address, len as usize)

@@ -4,6 +4,7 @@ mod announce;
 mod dirty;
 mod hostile;
 mod inflight;
+mod killed;
 mod leaks;
 mod memory;
 mod polling;
