@@ -87,10 +87,9 @@ struct Left {
     /// Its first entry and its last.
     entry: u16,
     last: u16,
-    /// Slots of all that are taken before it, and its own.
+    /// Slots of all that are taken before it, and its own: as many descriptors.
     before: u32,
     slots: u16,
-    descriptors: Vec<Descriptor>,
 }
 
 /// A chain that is given back: its slot, how many it took, and what is to be written there.
@@ -108,8 +107,10 @@ pub(in crate::ring) struct PackedLog {
     at: Place,
     /// Given back and not shown.
     batch: Vec<Given>,
-    /// What is left of what was left, in order; and where the ring stood then.
+    /// What is left of what was left, in order; the descriptors of all there were, and where the ring
+    /// stood then.
     left: Vec<Left>,
+    descriptors: Vec<Descriptor>,
     from: Place,
 }
 
@@ -132,6 +133,7 @@ impl PackedLog {
             at: (0, true),
             batch: Vec::new(),
             left: Vec::new(),
+            descriptors: Vec::new(),
             from: (0, true),
         };
         if !known {
@@ -173,7 +175,7 @@ impl PackedLog {
         }
         let free = self.log.half(free).load(Ordering::Relaxed);
         self.strike(free);
-        self.left = self.left_chains()?;
+        (self.left, self.descriptors) = self.left_chains()?;
         self.log.half(AT_FREE).store(free, Ordering::Relaxed);
         self.confirm(place);
         Ok(())
@@ -197,33 +199,36 @@ impl PackedLog {
         (0..self.log.entries).filter(says).collect()
     }
 
-    /// The chains in flight, in the order in which they were taken.
-    fn left_chains(&self) -> Result<Vec<Left>, SetupError> {
+    /// The chains in flight, in the order in which they were taken, and their descriptors.
+    fn left_chains(&self) -> Result<(Vec<Left>, Vec<Descriptor>), SetupError> {
         let counter = |entry| self.log.word(at(entry, COUNTER)).load(Ordering::Relaxed);
         let heads = self.in_flight().into_iter();
         let mut heads: Vec<_> = heads.map(|head| (counter(head), head)).collect();
         heads.sort_unstable();
         let mut seen = vec![false; self.log.entries.into()];
-        let mut before = 0;
-        let mut left = Vec::new();
+        let (mut left, mut descriptors) = (Vec::new(), Vec::new());
         for (_, entry) in heads {
-            let chain = self.left_chain(entry, before, &mut seen)?;
-            before += u32::from(chain.slots);
-            left.push(chain);
+            left.push(self.left_chain(entry, &mut seen, &mut descriptors)?);
         }
         // Whoever took them had the driver's word for each slot.
-        match before > self.size.into() {
+        match descriptors.len() > self.size.into() {
             true => Err(SetupError::Inflight("has more chains than there are")),
-            false => Ok(left),
+            false => Ok((left, descriptors)),
         }
     }
 
-    /// The chain that begins in this entry; no entry belongs to two.
-    fn left_chain(&self, entry: u16, before: u32, seen: &mut [bool]) -> Result<Left, SetupError> {
+    /// The chain that begins in this entry, whose descriptors are appended; no entry belongs to two.
+    fn left_chain(
+        &self,
+        entry: u16,
+        seen: &mut [bool],
+        descriptors: &mut Vec<Descriptor>,
+    ) -> Result<Left, SetupError> {
         const BROKEN: SetupError = SetupError::Inflight("has a chain that is broken");
+        // No more than there are entries.
+        let before = descriptors.len() as u32;
         let slots = self.half(entry, NUM);
         let mut last = entry;
-        let mut descriptors = Vec::new();
         for n in 0..slots {
             if n > 0 {
                 last = self.half(last, NEXT);
@@ -247,7 +252,6 @@ impl PackedLog {
             last,
             before,
             slots,
-            descriptors,
         })
     }
 
@@ -260,7 +264,9 @@ impl PackedLog {
         let around = if at.1 == self.from.1 { 0 } else { self.size };
         let before = (slot + u32::from(around)).checked_sub(from)?;
         let found = self.left.binary_search_by_key(&before, |left| left.before);
-        Some(&self.left.get(found.ok()?)?.descriptors)
+        let slots = self.left.get(found.ok()?)?.slots;
+        let rest = self.descriptors.get(before as usize..)?;
+        rest.get(..slots.into())
     }
 
     /// Everything as in a region that nobody has used, but for where the ring stands.
@@ -395,6 +401,9 @@ impl PackedLog {
         for left in self.left.drain(..count) {
             let byte = self.log.byte(at(left.entry, 0));
             byte.store(0, Ordering::Release);
+        }
+        if self.left.is_empty() {
+            self.descriptors = Vec::new();
         }
         self.confirm(new);
     }

@@ -113,8 +113,11 @@ impl Resumed {
     /// The ids and slots of chains that were left.
     fn left(&self) -> Vec<(u16, u16)> {
         let left = self.log.left.iter();
-        left.map(|left| (left.descriptors.last().unwrap().third, left.slots))
-            .collect()
+        left.map(|left| {
+            let end = left.before as usize + usize::from(left.slots);
+            (self.log.descriptors[end - 1].third, left.slots)
+        })
+        .collect()
     }
 
     /// Shows the batch; what is kept before and after each word.
