@@ -18,11 +18,14 @@ use net_benches::harness::Options;
 fn main() {
     let options = Options::from_args();
     type Section = (&'static str, fn(&Options));
-    let sections: [Section; 8] = [
+    let sections: [Section; 11] = [
         ("ring-batch", ring::batch),
         ("ring-scalar", ring::scalar),
         ("ring-roundtrip", ring::roundtrip),
-        ("pool", pool::all),
+        ("pool-one", pool::one),
+        ("pool-two", pool::two),
+        ("pool-across", pool::handed_over),
+        ("pool-empty", pool::empty),
         ("packet-parse", packet::parse),
         ("packet-build", packet::build),
         ("packet-edit", packet::edit),

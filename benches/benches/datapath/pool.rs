@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::hint::{black_box, spin_loop};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
@@ -36,83 +37,106 @@ fn queue() -> ArrayQueue<u32> {
     queue
 }
 
-pub(crate) fn all(options: &Options) {
-    let (pool, arcbox, queue) = (ours(), theirs(), queue());
+/// What takes turns in allocating and freeing.
+struct Peers {
+    pool: PacketPool,
+    arcbox: arcbox_datapath::PacketPool,
+    queue: ArrayQueue<u32>,
+}
 
-    let with_cache = || {
-        let cache = pool.cache(CACHE);
+impl Peers {
+    fn new() -> Self {
+        Self {
+            pool: ours(),
+            arcbox: theirs(),
+            queue: queue(),
+        }
+    }
+
+    fn with_cache(&self) {
+        let cache = self.pool.cache(CACHE);
         for _ in 0..PAIRS {
             if let Some(buf) = cache.alloc() {
                 cache.free(black_box(buf));
             }
         }
-    };
-    let entered = || {
-        let cache = pool.cache(CACHE);
-        cache.enter(|| {
-            for _ in 0..PAIRS {
-                if let Some(buf) = pool.alloc() {
-                    drop(black_box(buf));
-                }
-            }
-        });
-    };
-    let shared = || {
+    }
+
+    fn entered(&self) {
+        let cache = self.pool.cache(CACHE);
+        cache.enter(|| self.shared());
+    }
+
+    fn shared(&self) {
         for _ in 0..PAIRS {
-            if let Some(buf) = pool.alloc() {
+            if let Some(buf) = self.pool.alloc() {
                 drop(black_box(buf));
             }
         }
-    };
-    let arcbox_pairs = || {
+    }
+
+    fn arcbox(&self) {
         for _ in 0..PAIRS {
-            if let Some(buf) = arcbox.alloc() {
+            if let Some(buf) = self.arcbox.alloc() {
                 drop(black_box(buf));
             }
         }
-    };
-    let queue_pairs = || {
+    }
+
+    fn queue(&self) {
         for _ in 0..PAIRS {
-            if let Some(index) = queue.pop() {
-                let _ = queue.push(black_box(index));
+            if let Some(index) = self.queue.pop() {
+                let _ = self.queue.push(black_box(index));
             }
         }
-    };
+    }
+}
 
-    // What is left without a pool: a place of one handle, emptied and filled, and the handle's way
-    // through memory that `black_box` makes it take.
-    let kept_handles = || {
-        let place = Cell::new(Some([1u64, 2, 3]));
-        for _ in 0..PAIRS {
-            if let Some(handle) = place.take() {
-                place.set(Some(black_box(handle)));
-            }
+/// What is left without a pool: a place of one handle, emptied and filled, and the handle's way
+/// through memory that `black_box` makes it take.
+fn kept_handles() {
+    let place = Cell::new(Some((NonZeroU64::MIN, 2u64)));
+    for _ in 0..PAIRS {
+        if let Some(handle) = place.take() {
+            place.set(Some(black_box(handle)));
         }
-    };
+    }
+}
 
+pub(crate) fn one(options: &Options) {
+    let peers = Peers::new();
     let contenders = vec![
-        contender("net-datapath, cache", || alone(with_cache)),
-        contender("net-datapath, entered cache", || alone(entered)),
-        contender("net-datapath, shared list", || alone(shared)),
-        contender("arcbox-datapath", || alone(arcbox_pairs)),
-        contender("crossbeam ArrayQueue", || alone(queue_pairs)),
-        contender("no pool: 32 bytes kept in turn", || alone(kept_handles)),
+        contender("net-datapath, cache", || alone(|| peers.with_cache())),
+        contender("net-datapath, entered cache", || alone(|| peers.entered())),
+        contender("net-datapath, shared list", || alone(|| peers.shared())),
+        contender("arcbox-datapath", || alone(|| peers.arcbox())),
+        contender("crossbeam ArrayQueue", || alone(|| peers.queue())),
+        contender("no pool: 16 bytes kept in turn", || alone(kept_handles)),
     ];
     let title = "pool, allocate and free, one thread";
     table(title, Unit::Nanoseconds, PAIRS, options.rounds, contenders);
+}
 
+pub(crate) fn two(options: &Options) {
+    let peers = Peers::new();
+    let both = |work: fn(&Peers)| together(|| work(&peers), || work(&peers));
     let contenders = vec![
-        contender("net-datapath, cache", || together(with_cache, with_cache)),
-        contender("net-datapath, entered cache", || together(entered, entered)),
-        contender("net-datapath, shared list", || together(shared, shared)),
-        contender("arcbox-datapath", || together(arcbox_pairs, arcbox_pairs)),
-        contender("crossbeam ArrayQueue", || {
-            together(queue_pairs, queue_pairs)
-        }),
+        contender("net-datapath, cache", || both(Peers::with_cache)),
+        contender("net-datapath, entered cache", || both(Peers::entered)),
+        contender("net-datapath, shared list", || both(Peers::shared)),
+        contender("arcbox-datapath", || both(Peers::arcbox)),
+        contender("crossbeam ArrayQueue", || both(Peers::queue)),
     ];
     let title = "pool, allocate and free, two threads at once (each pair of either)";
     table(title, Unit::Nanoseconds, PAIRS, options.rounds, contenders);
+}
 
+pub(crate) fn handed_over(options: &Options) {
+    let Peers {
+        pool,
+        arcbox,
+        queue,
+    } = &Peers::new();
     let contenders = vec![
         contender("net-datapath, caches", || {
             let (tx, rx) = LockFreeRing::with_capacity(1024);
@@ -129,7 +153,7 @@ pub(crate) fn all(options: &Options) {
             let (tx, rx) = LockFreeRing::with_capacity(1024);
             across(PAIRS, tx, rx, || pool.alloc(), drop)
         }),
-        contender("net-datapath, batches of 32", || batches(PAIRS, &pool)),
+        contender("net-datapath, batches of 32", || batches(PAIRS, pool)),
         contender("arcbox-datapath", || {
             let (tx, rx) = LockFreeRing::with_capacity(1024);
             across(
@@ -156,15 +180,15 @@ pub(crate) fn all(options: &Options) {
             )
         }),
         contender("the ring alone, 4 bytes", || only_the_ring(1u32)),
+        contender("the ring alone, 16 bytes", || only_the_ring([1u64; 2])),
         contender("the ring alone, 32 bytes", || only_the_ring([1u64; 4])),
     ];
     let title = "pool, one thread allocates, the other frees (with the ring between them)";
     table(title, Unit::Nanoseconds, PAIRS, options.rounds, contenders);
-    empty(options);
 }
 
 /// What it costs to hear that there is no buffer.
-fn empty(options: &Options) {
+pub(crate) fn empty(options: &Options) {
     const TRIES: u64 = 1 << 14;
     let drained = |buffers| {
         let pool = PacketPool::new(PoolConfig {

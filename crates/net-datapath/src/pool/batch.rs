@@ -45,8 +45,12 @@ impl Iterator for Taken {
         }
         let index = self.indices[self.next];
         self.next += 1;
-        // SAFETY: this index was taken from the list and is handed on once.
-        Some(unsafe { PacketBuf::new(self.inner, index) })
+        // SAFETY: alive by the contract of `acquire`; this index was taken from the list and is handed on
+        // once.
+        Some(unsafe {
+            let inner = self.inner.as_ref();
+            PacketBuf::new(inner, inner.slots.get(index))
+        })
     }
 
     #[inline]
@@ -88,14 +92,15 @@ impl Returning {
     /// Adds a buffer; one of another pool goes home at once.
     #[inline]
     pub(super) fn push(&mut self, buf: PacketBuf) {
-        if buf.inner() != self.inner {
+        // SAFETY: alive because of the handle.
+        let inner = unsafe { self.inner.as_ref() };
+        let Some(slot) = buf.into_slot(inner) else {
             return;
-        }
+        };
         if self.len == CHUNK {
             self.flush();
         }
-        let (_, index) = buf.into_parts();
-        self.indices[self.len] = index;
+        self.indices[self.len] = inner.slots.index(slot);
         self.len += 1;
     }
 

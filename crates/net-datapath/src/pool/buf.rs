@@ -1,13 +1,13 @@
 //! One buffer of a pool, owned.
 
 use core::fmt;
-use core::mem::{ManuallyDrop, MaybeUninit};
+use core::mem::MaybeUninit;
 use core::ops::{Deref, DerefMut};
-use core::ptr::NonNull;
 
-use super::cache::current;
+use super::cache::put_into_current;
 use super::inner::Inner;
 use super::shared::SharedBuf;
+use super::slots::{Slot, SlotPtr};
 
 /// A buffer of a [`PacketPool`](super::PacketPool), owned by whoever holds this handle.
 ///
@@ -25,15 +25,13 @@ use super::shared::SharedBuf;
 ///
 /// No method panics; those that can be refused return `None` and change nothing.
 pub struct PacketBuf {
-    inner: NonNull<Inner>,
-    /// First byte of the content.
-    data: NonNull<u8>,
-    index: u32,
+    slot: SlotPtr,
     extent: Extent,
 }
 
 /// Where the content is in a buffer, in bytes. Both together are one store, and how large a buffer is
-/// stands in the pool only: an allocation is bound by the number of its stores.
+/// stands in the pool only: an allocation is bound by the number of its stores, and the way through a ring
+/// by the bytes of a handle.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub(super) struct Extent {
@@ -41,48 +39,65 @@ pub(super) struct Extent {
     pub(super) len: u32,
 }
 
-// SAFETY: the handle owns its buffer's bytes alone, and the pool behind `inner` is `Send + Sync`.
+// SAFETY: the handle owns its buffer's bytes alone, and the pool behind the slot is `Send + Sync`.
 unsafe impl Send for PacketBuf {}
 // SAFETY: a shared handle only reads.
 unsafe impl Sync for PacketBuf {}
 
+// Four to a cache line.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<PacketBuf>() == 16 && size_of::<Option<PacketBuf>>() == 16);
+
 impl PacketBuf {
-    /// The buffer `index`, empty, with the pool's headroom.
+    /// The buffer of `slot`, empty, with the pool's headroom.
     ///
     /// # Safety
-    /// `inner` is alive and the caller owns buffer `index` of it, which this handle takes over.
+    /// `slot` is one of the pool `inner`, and the caller owns its buffer, which this handle takes over.
     #[inline]
-    pub(super) unsafe fn new(inner: NonNull<Inner>, index: u32) -> Self {
-        // SAFETY: alive by contract.
-        let pool = unsafe { inner.as_ref() };
+    pub(super) unsafe fn new(inner: &Inner, slot: SlotPtr) -> Self {
         Self {
-            inner,
-            // SAFETY: the caller owns this index, so it is in range.
-            data: unsafe { pool.content(index) },
-            index,
+            slot,
             extent: Extent {
-                headroom: pool.headroom(),
+                headroom: inner.headroom(),
                 len: 0,
             },
         }
     }
 
-    /// Gives up the handle without giving the buffer back; returns pool and index.
+    /// Gives up the handle without giving the buffer back. A buffer of another pool than `inner` goes
+    /// home.
     #[inline]
-    pub(super) fn into_parts(self) -> (NonNull<Inner>, u32) {
-        let this = ManuallyDrop::new(self);
-        (this.inner, this.index)
+    pub(super) fn into_slot(self, inner: &Inner) -> Option<SlotPtr> {
+        let slot = self.slot;
+        inner.slots.contains(slot).then(|| {
+            core::mem::forget(self);
+            slot
+        })
     }
 
     #[inline]
-    pub(super) fn inner(&self) -> NonNull<Inner> {
-        self.inner
+    fn slot(&self) -> &Slot {
+        // SAFETY: the slots are there as long as the pool, and that while one of its buffers is out;
+        // they are constant.
+        unsafe { self.slot.slot() }
     }
 
     #[inline]
     pub(super) fn pool(&self) -> &Inner {
-        // SAFETY: the pool is alive while one of its buffers is out.
-        unsafe { self.inner.as_ref() }
+        // SAFETY: as for the slot.
+        unsafe { self.slot().inner.as_ref() }
+    }
+
+    /// First byte of the content.
+    #[inline]
+    fn data(&self) -> *mut u8 {
+        // SAFETY: the headroom is not longer than the buffer.
+        unsafe {
+            self.slot()
+                .start
+                .add(self.extent.headroom as usize)
+                .as_ptr()
+        }
     }
 
     /// Bytes of content.
@@ -125,7 +140,7 @@ impl PacketBuf {
     #[inline]
     #[must_use]
     pub fn index(&self) -> usize {
-        self.index as usize
+        self.pool().slots.index(self.slot) as usize
     }
 
     /// The content.
@@ -133,7 +148,7 @@ impl PacketBuf {
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: `data..data + len` lies in this buffer, is initialised, and is ours alone.
-        unsafe { core::slice::from_raw_parts(self.data.as_ptr(), self.extent.len as usize) }
+        unsafe { core::slice::from_raw_parts(self.data(), self.extent.len as usize) }
     }
 
     /// The content, to be changed.
@@ -141,7 +156,7 @@ impl PacketBuf {
     #[must_use]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as in `as_slice`, and borrowed mutably through the only handle.
-        unsafe { core::slice::from_raw_parts_mut(self.data.as_ptr(), self.extent.len as usize) }
+        unsafe { core::slice::from_raw_parts_mut(self.data(), self.extent.len as usize) }
     }
 
     /// Grows the content by `n` bytes at its front and returns those, holding whatever was there;
@@ -151,8 +166,6 @@ impl PacketBuf {
         if n > self.extent.headroom as usize {
             return None;
         }
-        // SAFETY: the headroom lies in this buffer directly in front of `data`.
-        self.data = unsafe { self.data.sub(n) };
         // No truncation: at most the headroom.
         self.extent.headroom -= n as u32;
         self.extent.len += n as u32;
@@ -165,8 +178,6 @@ impl PacketBuf {
         if n > self.extent.len as usize {
             return None;
         }
-        // SAFETY: at most the end of the content.
-        self.data = unsafe { self.data.add(n) };
         self.extent.headroom += n as u32;
         self.extent.len -= n as u32;
         Some(())
@@ -199,7 +210,7 @@ impl PacketBuf {
         // (zeroed at creation, only ever written with bytes), and is ours alone.
         unsafe {
             core::slice::from_raw_parts_mut(
-                self.data.as_ptr().add(self.extent.len as usize),
+                self.data().add(self.extent.len as usize),
                 self.tailroom(),
             )
         }
@@ -254,12 +265,6 @@ impl PacketBuf {
     #[inline]
     fn place(&mut self, headroom: u32) {
         debug_assert!(headroom as usize <= self.capacity());
-        // SAFETY: back to the buffer's first byte, then at most to its end.
-        self.data = unsafe {
-            self.data
-                .sub(self.extent.headroom as usize)
-                .add(headroom as usize)
-        };
         self.extent.headroom = headroom;
         self.extent.len = 0;
     }
@@ -274,17 +279,18 @@ impl PacketBuf {
 
     #[inline]
     pub(super) fn owners(&self) -> &crate::sync::AtomicU32 {
-        &self.pool().owners[self.index as usize]
+        &self.pool().owners[self.index()]
     }
 }
 
 impl Drop for PacketBuf {
     #[inline]
     fn drop(&mut self) {
-        match current(self.inner) {
-            Some(cache) => cache.put(self.index),
+        if !put_into_current(self.slot) {
+            let inner = self.slot().inner;
+            let index = self.pool().slots.index(self.slot);
             // SAFETY: this handle owned the buffer and is gone now; the pool is alive until then.
-            None => unsafe { Inner::release(self.inner, self.index) },
+            unsafe { Inner::release(inner, index) };
         }
     }
 }
@@ -322,7 +328,7 @@ impl AsMut<[u8]> for PacketBuf {
 impl fmt::Debug for PacketBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PacketBuf")
-            .field("index", &self.index)
+            .field("index", &self.index())
             .field("headroom", &self.extent.headroom)
             .field("len", &self.extent.len)
             .field("capacity", &self.capacity())

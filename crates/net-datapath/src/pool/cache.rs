@@ -9,6 +9,7 @@ use super::batch::{CHUNK, Taken};
 use super::buf::PacketBuf;
 use super::free_list::Cursor;
 use super::inner::Inner;
+use super::slots::SlotPtr;
 use super::tray::ENTRIES;
 
 /// One worker's own store of free buffers: allocating from it and freeing into it touches no memory
@@ -30,11 +31,11 @@ use super::tray::ENTRIES;
 ///   does neither; let it call [`flush`](Self::flush) before it sleeps.
 pub struct PoolCache {
     pool: PacketPool,
-    /// The buffer that came back last, or [`NONE`]. In a place of its own an allocation finds it
+    /// The buffer that came back last. In a place of its own an allocation finds it
     /// without waiting for the length of the stack, which the release before has just changed.
-    hot: Cell<u32>,
+    hot: Cell<Option<SlotPtr>>,
     /// Of the other free buffers, the lowest `len` here, the latest on top.
-    stack: Box<[Cell<u32>]>,
+    stack: Box<[Cell<SlotPtr>]>,
     /// Less than the capacity while `hot` is a buffer.
     len: Cell<usize>,
     /// Where in the shared list to look next: after what it took last, or where it gave back last.
@@ -45,18 +46,17 @@ pub struct PoolCache {
     hunger: Cell<u32>,
 }
 
-/// No buffer: there are fewer than 2^31.
-pub(super) const NONE: u32 = u32::MAX;
-
 impl PoolCache {
     pub(super) fn new(pool: PacketPool, capacity: usize) -> Self {
         let capacity = capacity.clamp(1, pool.capacity());
         let start = pool.inner().start();
+        // SAFETY: a pool has a buffer. This one only fills places that are written before they are read.
+        let first = unsafe { pool.inner().slots.get(0) };
         Self {
             hunger: Cell::new(pool.inner().hunger()),
             pool,
-            hot: Cell::new(NONE),
-            stack: (0..capacity).map(|_| Cell::new(0)).collect(),
+            hot: Cell::new(None),
+            stack: (0..capacity).map(|_| Cell::new(first)).collect(),
             len: Cell::new(0),
             at: Cell::new(start),
             give: Cell::new(start.tray),
@@ -78,7 +78,7 @@ impl PoolCache {
     /// Buffers it holds now.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len.get() + usize::from(self.hot.get() != NONE)
+        self.len.get() + usize::from(self.hot.get().is_some())
     }
 
     /// It holds none now.
@@ -92,20 +92,17 @@ impl PoolCache {
     #[inline]
     #[must_use]
     pub fn alloc(&self) -> Option<PacketBuf> {
-        let index = self.take();
-        if index == NONE {
-            return None;
-        }
-        // SAFETY: the pool is alive, and this cache has just given the buffer up.
-        Some(unsafe { PacketBuf::new(self.pool.inner, index) })
+        let slot = self.take()?;
+        // SAFETY: this cache has just given the buffer up.
+        Some(unsafe { PacketBuf::new(self.pool.inner(), slot) })
     }
 
-    /// Gives up a free buffer, or [`NONE`].
+    /// Gives up a free buffer.
     #[inline]
-    pub(super) fn take(&self) -> u32 {
+    pub(super) fn take(&self) -> Option<SlotPtr> {
         // Whoever frees and allocates in turn is asked when it frees.
-        let hot = self.hot.replace(NONE);
-        if hot != NONE {
+        let hot = self.hot.take();
+        if hot.is_some() {
             return hot;
         }
         if !self.is_asked() {
@@ -113,7 +110,7 @@ impl PoolCache {
             let top = self.len.get().wrapping_sub(1);
             if let Some(place) = self.stack.get(top) {
                 self.len.set(top);
-                return place.get();
+                return Some(place.get());
             }
         }
         self.refill()
@@ -122,11 +119,8 @@ impl PoolCache {
     /// Takes a buffer back; one of another pool goes home.
     #[inline]
     pub fn free(&self, buf: PacketBuf) {
-        if buf.inner() == self.pool.inner {
-            let (_, index) = buf.into_parts();
-            self.put(index);
-        } else {
-            send_home(buf);
+        if let Some(slot) = buf.into_slot(self.pool.inner()) {
+            self.put(slot);
         }
     }
 
@@ -170,14 +164,13 @@ impl PoolCache {
         self.give_back(self.len.get());
     }
 
-    /// Takes over a buffer's index, which the caller owns and gives up.
+    /// Takes over a buffer of this pool, which the caller owns and gives up.
     #[inline]
-    pub(super) fn put(&self, index: u32) {
+    pub(super) fn put(&self, slot: SlotPtr) {
         if !self.is_asked() {
-            let before = self.hot.replace(index);
-            if before == NONE {
+            let Some(before) = self.hot.replace(Some(slot)) else {
                 return;
-            }
+            };
             let len = self.len.get();
             // With the new one there are then `len + 2`.
             if len + 1 < self.stack.len() {
@@ -185,9 +178,9 @@ impl PoolCache {
                 self.len.set(len + 1);
                 return;
             }
-            self.hot.set(before);
+            self.hot.set(Some(before));
         }
-        self.make_room_for(index);
+        self.make_room_for(slot);
     }
 
     /// Whether somebody is short of buffers and this cache has not answered yet.
@@ -198,7 +191,7 @@ impl PoolCache {
 
     /// An allocation that found nothing here, or while somebody is short of buffers.
     #[cold]
-    fn refill(&self) -> u32 {
+    fn refill(&self) -> Option<SlotPtr> {
         self.cool();
         if self.hungry() && self.len.get() > 1 {
             self.give_back(self.len.get() - 1);
@@ -206,11 +199,9 @@ impl PoolCache {
         if self.len.get() == 0 {
             self.fetch();
         }
-        let Some(top) = self.len.get().checked_sub(1) else {
-            return NONE;
-        };
+        let top = self.len.get().checked_sub(1)?;
         self.len.set(top);
-        self.stack[top].get()
+        Some(self.stack[top].get())
     }
 
     /// Fetches what half of the stack can hold, or less if that comes at one stroke.
@@ -227,14 +218,15 @@ impl PoolCache {
         }
         // The last found goes on top first: the stack hands out in ascending order.
         for (place, &index) in self.stack.iter().zip(indices[..got].iter().rev()) {
-            place.set(index);
+            // SAFETY: from the list.
+            place.set(unsafe { inner.slots.get(index) });
         }
         self.len.set(got);
     }
 
     /// [`Self::put`] where there is no room here, or while somebody is short of buffers.
     #[cold]
-    fn make_room_for(&self, index: u32) {
+    fn make_room_for(&self, slot: SlotPtr) {
         self.cool();
         let len = self.len.get();
         if self.hungry() {
@@ -243,7 +235,7 @@ impl PoolCache {
             // Not more than goes at one stroke.
             self.give_back(len.div_ceil(2).min(ENTRIES));
         }
-        self.hot.set(index);
+        self.hot.set(Some(slot));
     }
 
     /// Whether somebody went away empty-handed since this cache last looked.
@@ -254,9 +246,10 @@ impl PoolCache {
 
     /// Puts the hot buffer, if there is one, on the stack, which has room for it.
     fn cool(&self) {
-        let hot = self.hot.replace(NONE);
         let len = self.len.get();
-        if hot != NONE && len < self.stack.len() {
+        if len < self.stack.len()
+            && let Some(hot) = self.hot.take()
+        {
             self.stack[len].set(hot);
             self.len.set(len + 1);
         }
@@ -270,7 +263,7 @@ impl PoolCache {
         let mut last = None;
         for some in stack[..count].chunks(ENTRIES) {
             for (index, place) in indices.iter_mut().zip(some) {
-                *index = place.get();
+                *index = self.pool.inner().slots.index(place.get());
             }
             // SAFETY: what is on the stack belongs to this cache; it is taken off below, and nothing
             // in between can panic or come back here. `self` has a handle of the pool.
@@ -294,12 +287,6 @@ impl PoolCache {
     }
 }
 
-/// Drops a buffer of another pool.
-#[cold]
-fn send_home(buf: PacketBuf) {
-    drop(buf);
-}
-
 impl Drop for PoolCache {
     fn drop(&mut self) {
         self.flush();
@@ -319,7 +306,7 @@ impl fmt::Debug for PoolCache {
 /// lookup finds none.
 #[cfg(all(feature = "std", not(loom)))]
 mod current {
-    use super::{Inner, PoolCache};
+    use super::{Inner, PoolCache, SlotPtr};
     use core::cell::Cell;
     use core::ptr::{NonNull, null};
 
@@ -372,13 +359,34 @@ mod current {
         let cache = unsafe { CURRENT.get().as_ref()? };
         (cache.pool.inner == inner).then_some(cache)
     }
+
+    /// Puts the buffer of this slot, whose owner gives it up, into the cache this thread has entered, if
+    /// that is one of the buffer's pool.
+    #[inline(always)]
+    pub(in crate::pool) fn put_into_current(slot: SlotPtr) -> bool {
+        // SAFETY: as above.
+        let Some(cache) = (unsafe { CURRENT.get().as_ref() }) else {
+            return false;
+        };
+        let is_ours = cache.pool.inner().slots.contains(slot);
+        if is_ours {
+            cache.put(slot);
+        }
+        is_ours
+    }
 }
 
 #[cfg(all(feature = "std", not(loom)))]
-pub(super) use current::current;
+pub(super) use current::{current, put_into_current};
 
 #[cfg(not(all(feature = "std", not(loom))))]
 #[inline(always)]
 pub(super) fn current<'a>(_inner: core::ptr::NonNull<Inner>) -> Option<&'a PoolCache> {
     None
+}
+
+#[cfg(not(all(feature = "std", not(loom))))]
+#[inline(always)]
+pub(super) fn put_into_current(_slot: SlotPtr) -> bool {
+    false
 }

@@ -8,6 +8,7 @@ use crossbeam_utils::CachePadded;
 use super::config::{PoolConfig, PoolError};
 use super::free_list::{BITS, Cursor, FreeList};
 use super::memory::Memory;
+use super::slots::Slots;
 use super::tray::ENTRIES;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -26,9 +27,7 @@ const HINTS: usize = if cfg!(loom) { 1 } else { 8 };
 /// closes the free list and adds up what is home; every buffer that comes later adds itself; whoever
 /// completes the sum ends the pool.
 pub(super) struct Inner {
-    /// Where the content of a fresh buffer 0 starts.
-    content: NonNull<u8>,
-    stride: usize,
+    pub(super) slots: Slots,
     headroom: u32,
     buffer_size: u32,
     buffers: u32,
@@ -94,8 +93,8 @@ struct Rare {
     caches: AtomicU32,
 }
 
-// SAFETY: the atomics are shared as atomics, the rest is constant; `content` is only an address here,
-// and each buffer behind it belongs to the one handle that took its index from the list.
+// SAFETY: the atomics are shared as atomics, the rest is constant; the slots hold addresses only, and
+// each buffer behind one belongs to the one handle that took its index from the list.
 unsafe impl Send for Inner {}
 // SAFETY: as above.
 unsafe impl Sync for Inner {}
@@ -105,10 +104,11 @@ impl Inner {
     pub(super) fn create(config: &PoolConfig, memory: Memory) -> Result<NonNull<Self>, PoolError> {
         let stride = config.stride()?;
         let free = FreeList::full(config.buffers);
-        let inner = Box::new(Self {
-            // SAFETY: `stride` has checked that the headroom is less than the size of a buffer.
-            content: unsafe { memory.base().add(config.headroom) },
-            stride,
+        // The slots point back at it, so its place is there first.
+        let place = NonNull::from(Box::leak(Box::<Self>::new_uninit())).cast::<Self>();
+        let inner = Self {
+            // SAFETY: the memory has this many strides.
+            slots: unsafe { Slots::new(place, memory.base(), config.buffers, stride) },
             // In range: `stride` has checked the configuration.
             headroom: config.headroom as u32,
             buffer_size: config.buffer_size as u32,
@@ -130,8 +130,10 @@ impl Inner {
                 hunger: AtomicU32::new(0),
                 caches: AtomicU32::new(0),
             }),
-        });
-        Ok(NonNull::from(Box::leak(inner)))
+        };
+        // SAFETY: from the box above, and nobody else's yet.
+        unsafe { place.write(inner) };
+        Ok(place)
     }
 
     pub(super) fn buffers(&self) -> usize {
@@ -161,17 +163,6 @@ impl Inner {
     #[inline]
     pub(super) fn hunger(&self) -> u32 {
         self.rare.hunger.load(Ordering::Relaxed)
-    }
-
-    /// Where the content of a fresh buffer `index` starts.
-    ///
-    /// # Safety
-    /// `index < buffers`.
-    #[inline]
-    pub(super) unsafe fn content(&self, index: u32) -> NonNull<u8> {
-        debug_assert!(index < self.buffers);
-        // SAFETY: within the pool's memory, which has `buffers * stride` bytes.
-        unsafe { self.content.add(index as usize * self.stride) }
     }
 
     /// The hint of this thread, mostly: told by where its stack is, since without the standard

@@ -83,6 +83,7 @@ mod memory;
 #[doc(hidden)]
 pub mod model;
 mod shared;
+mod slots;
 mod tray;
 
 use alloc::boxed::Box;
@@ -95,7 +96,7 @@ pub use config::{BUFFER_ALIGN, PoolConfig, PoolError};
 pub use shared::SharedBuf;
 
 use batch::{CHUNK, Returning, Taken};
-use cache::{NONE, current};
+use cache::current;
 use inner::Inner;
 use memory::Memory;
 
@@ -159,15 +160,17 @@ impl PacketPool {
     #[inline]
     #[must_use]
     pub fn alloc(&self) -> Option<PacketBuf> {
-        let index = match current(self.inner) {
-            Some(cache) => cache.take(),
-            None => self.inner().acquire_one().unwrap_or(NONE),
+        let inner = self.inner();
+        let slot = match current(self.inner) {
+            Some(cache) => cache.take()?,
+            None => {
+                let index = inner.acquire_one()?;
+                // SAFETY: from the list.
+                unsafe { inner.slots.get(index) }
+            }
         };
-        if index == NONE {
-            return None;
-        }
-        // SAFETY: the pool is alive, and the index was taken from the list or from the cache just now.
-        Some(unsafe { PacketBuf::new(self.inner, index) })
+        // SAFETY: the pool is alive, and the buffer was taken from the list or from the cache just now.
+        Some(unsafe { PacketBuf::new(inner, slot) })
     }
 
     /// Puts up to `n` free buffers into `out` and returns how many there were; fewer than `n` count

@@ -180,7 +180,11 @@ impl<T> Producer<T> {
     #[inline]
     pub(super) unsafe fn put(&mut self, item: T) {
         // SAFETY: the slots from `tail` to `limit` are empty and ours.
-        unsafe { self.ring.slots.write(self.tail, item) };
+        unsafe {
+            self.ring
+                .slots
+                .write(self.tail, item, self.limit.wrapping_sub(self.tail))
+        };
         self.tail = self.tail.wrapping_add(1);
     }
 

@@ -30,8 +30,7 @@ unsafe impl<T: Send> Send for Slots<T> {}
 unsafe impl<T: Send> Sync for Slots<T> {}
 
 impl<T> Slots<T> {
-    /// How many slots ahead of the one being filled a line is asked for: some four lines. In rings
-    /// not much larger than that the consumer would still be reading there.
+    /// How many slots ahead of the one being filled a line is asked for: some four lines.
     const AHEAD: usize = if size_of::<T>() < LARGE {
         0
     } else {
@@ -82,14 +81,15 @@ impl<T> Slots<T> {
         unsafe { self.base.as_ptr().add(position & self.mask) }
     }
 
-    /// Puts an item in.
+    /// Puts an item in, where `left` slots from `position` on are known to be empty. A line further ahead
+    /// is not asked for: the consumer still reads there, and would have to fetch it once more.
     ///
     /// # Safety
     /// The slot is empty and the caller's to fill.
     #[inline]
-    pub(super) unsafe fn write(&self, position: usize, item: T) {
+    pub(super) unsafe fn write(&self, position: usize, item: T, left: usize) {
         self.note_write(position, 1);
-        if size_of::<T>() >= LARGE && self.mask >= 4 * Self::AHEAD {
+        if size_of::<T>() >= LARGE && left > Self::AHEAD {
             prefetch_write(self.slot(position.wrapping_add(Self::AHEAD)));
         }
         // SAFETY: in bounds, and the caller's.

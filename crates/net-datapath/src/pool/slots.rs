@@ -1,0 +1,137 @@
+//! What is constant about each buffer, in a table beside the buffers.
+//!
+//! A handle points here, and so is half as long as with the buffer's address, number and pool in itself:
+//! handles travel through rings, and what travels is written by one core and read by another. The table
+//! is never written once the pool is there, so that every core has its lines to itself. It does not lie
+//! in the buffers, whose memory may be shared with a device or a guest.
+
+use alloc::boxed::Box;
+use core::ptr::NonNull;
+
+use super::inner::Inner;
+
+/// Buffer and pool of a handle.
+pub(super) struct Slot {
+    /// First byte of the buffer.
+    pub(super) start: NonNull<u8>,
+    pub(super) inner: NonNull<Inner>,
+}
+
+/// Where a buffer's slot is: the buffer's name among handles and in caches.
+#[derive(Clone, Copy)]
+pub(super) struct SlotPtr(NonNull<Slot>);
+
+// SAFETY: a slot is constant and its pool `Send + Sync`.
+unsafe impl Send for SlotPtr {}
+// SAFETY: as above.
+unsafe impl Sync for SlotPtr {}
+
+impl SlotPtr {
+    /// The slot itself.
+    ///
+    /// # Safety
+    /// The pool is alive for as long as the caller uses it.
+    #[inline]
+    pub(super) unsafe fn slot<'a>(self) -> &'a Slot {
+        // SAFETY: the table is there as long as the pool, and never written.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// One slot for each buffer.
+pub(super) struct Slots {
+    /// The whole table, from a box: kept as a pointer, since handles have pointers into it.
+    table: NonNull<[Slot]>,
+}
+
+impl Slots {
+    /// For `count` buffers of the pool `inner`, the first at `base`, each `stride` bytes from the last.
+    ///
+    /// # Safety
+    /// `count * stride` bytes at `base` are one allocation.
+    pub(super) unsafe fn new(
+        inner: NonNull<Inner>,
+        base: NonNull<u8>,
+        count: usize,
+        stride: usize,
+    ) -> Self {
+        let table = (0..count)
+            .map(|index| Slot {
+                // SAFETY: in the allocation by contract.
+                start: unsafe { base.add(index * stride) },
+                inner,
+            })
+            .collect::<Box<[Slot]>>();
+        Self {
+            table: NonNull::from(Box::leak(table)),
+        }
+    }
+
+    /// The slot of buffer `index`.
+    ///
+    /// # Safety
+    /// There is such a buffer.
+    #[inline]
+    pub(super) unsafe fn get(&self, index: u32) -> SlotPtr {
+        debug_assert!((index as usize) < self.table.len());
+        // SAFETY: in the table by contract.
+        SlotPtr(unsafe { self.table.cast::<Slot>().add(index as usize) })
+    }
+
+    /// Whether this is one of these slots. Nothing is read.
+    #[inline]
+    pub(super) fn contains(&self, slot: SlotPtr) -> bool {
+        self.distance(slot) < self.table.len()
+    }
+
+    /// The number of the buffer whose slot this is, one of these.
+    #[inline]
+    pub(super) fn index(&self, slot: SlotPtr) -> u32 {
+        debug_assert!(self.contains(slot));
+        self.distance(slot) as u32
+    }
+
+    /// How many slots lie between the first and this one. One of another pool lies in another
+    /// allocation: behind this one, or before it, which wraps. Either is more than there are.
+    #[inline]
+    fn distance(&self, slot: SlotPtr) -> usize {
+        let first = self.table.cast::<Slot>().addr().get();
+        slot.0.addr().get().wrapping_sub(first) / size_of::<Slot>()
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        // SAFETY: leaked from a box in `new`, and freed only here; no handle is left.
+        drop(unsafe { Box::from_raw(self.table.as_ptr()) });
+    }
+}
+
+const _: () = assert!(size_of::<Slot>() == 2 * size_of::<usize>());
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_know_their_numbers_and_no_others() {
+        let inner = NonNull::dangling();
+        let mut memory = [0u8; 96];
+        let base = NonNull::from(&mut memory).cast::<u8>();
+        // SAFETY: three times 32 bytes.
+        let tables = [(); 3].map(|()| unsafe { Slots::new(inner, base, 3, 32) });
+        for (number, table) in tables.iter().enumerate() {
+            for index in 0..3 {
+                // SAFETY: there are three.
+                let slot = unsafe { table.get(index) };
+                assert_eq!(table.index(slot), index);
+                // SAFETY: the tables live.
+                let start = unsafe { slot.slot() }.start;
+                assert_eq!(start.addr().get() - base.addr().get(), 32 * index as usize);
+                for (other, table) in tables.iter().enumerate() {
+                    assert_eq!(table.contains(slot), other == number);
+                }
+            }
+        }
+    }
+}
