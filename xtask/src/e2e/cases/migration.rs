@@ -16,9 +16,9 @@ use crate::e2e::{Case, Checks, Context, ensure};
 
 pub(in crate::e2e) const CASES: &[Case] = &[Case::new(GROUP, "vhost_user_migration", migration)];
 
-/// Bytes of a download that takes eight seconds at least: the guest reads half a megabyte, and rests.
+/// Bytes of a download that takes five seconds at least: the guest reads half a megabyte, and rests.
 const PIECE: u64 = 512 << 10;
-const PIECES: u64 = 64;
+const PIECES: u64 = 40;
 
 /// A QEMU that can be moved from, or to.
 struct Machine {
