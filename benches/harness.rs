@@ -202,18 +202,38 @@ fn thread_time() -> Duration {
 }
 
 /// Pins the calling thread to a core, where the system can do that.
-fn pin(core: usize) {
+pub fn pin(core: usize) {
     #[cfg(target_os = "linux")]
-    {
-        // SAFETY: a set of processors is plain bits, all zero being the empty set; the call reads it.
-        unsafe {
-            let mut set: libc::cpu_set_t = std::mem::zeroed();
-            libc::CPU_SET(core, &mut set);
-            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
-        }
-    }
+    pin_id(0, core);
     #[cfg(not(target_os = "linux"))]
     let _ = core;
+}
+
+/// Pins the threads of this process that have this name; whether there were any.
+#[cfg(target_os = "linux")]
+pub fn pin_thread(name: &str, core: usize) -> bool {
+    let mut found = false;
+    let threads = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
+    for thread in threads.flatten() {
+        let comm = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+        let id = thread.file_name().to_str().and_then(|id| id.parse().ok());
+        if let Some(id) = id.filter(|_| comm.trim_end() == name) {
+            pin_id(id, core);
+            found = true;
+        }
+    }
+    found
+}
+
+/// Pins a thread by its number, or the calling one.
+#[cfg(target_os = "linux")]
+fn pin_id(thread: libc::pid_t, core: usize) {
+    // SAFETY: a set of processors is plain bits, all zero being the empty set; the call reads it.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), &set);
+    }
 }
 
 /// A few nanoseconds of work that the next call depends on.

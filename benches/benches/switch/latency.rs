@@ -25,7 +25,7 @@ pub(crate) fn run() {
     show("asleep on both cores", asleep(1 << 15));
 }
 
-fn show(name: &str, mut times: Vec<Duration>) {
+pub(crate) fn show(name: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     let at = |share: f64| {
         let place = (share * (times.len() - 1) as f64) as usize;

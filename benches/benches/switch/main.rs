@@ -16,11 +16,15 @@
 //! vhost-user back end, which serves the same `VirtioNet` over the same queues; only the messages that
 //! set it up are missing.
 //!
-//! `latency` is the time of a single frame, from its sender's index to its receiver's, where everybody
-//! polls and where everybody sleeps.
+//! `network-64` has a whole network between the two guests, with the worker on a core of its own, as far
+//! as it polls its guests or sleeps. `latency` is the time of a single frame, from its sender's index to
+//! its receiver's, where everybody polls and where everybody sleeps: through devices and switch alone,
+//! and through a network.
 
 mod guest;
 mod latency;
+#[cfg(target_os = "linux")]
+mod network;
 mod path;
 
 use std::time::Duration;
@@ -44,8 +48,14 @@ fn main() {
             }
         }
     }
+    #[cfg(target_os = "linux")]
+    if options.wants("network-64") {
+        network::flood(options.rounds);
+    }
     if options.wants("latency") {
         latency::run();
+        #[cfg(target_os = "linux")]
+        network::latency();
     }
 }
 
