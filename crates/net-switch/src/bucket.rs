@@ -73,4 +73,15 @@ mod tests {
         let mut off = TokenBucket::new(Limit::OFF);
         assert!((0..10_000).all(|_| off.take(Duration::ZERO)));
     }
+
+    #[test]
+    fn time_that_goes_back_is_not_paid_for_twice() {
+        let mut bucket = TokenBucket::new(Limit { rate: 10, burst: 1 });
+        let mut take = |ms| bucket.take(Duration::from_millis(ms));
+        assert_eq!(
+            [take(10_000), take(5000), take(10_050)],
+            [true, false, false]
+        );
+        assert!(take(10_100));
+    }
 }

@@ -1,6 +1,7 @@
 //! The switch from outside: the rows of layer 2, and a slow switch to compare with.
 #![allow(clippy::unwrap_used)] // The slow switch is test code too.
 
+mod changes;
 mod group_packets;
 mod hosts;
 mod mirror;

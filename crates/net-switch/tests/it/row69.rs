@@ -456,6 +456,33 @@ fn row69_routers_by_setting() {
 }
 
 #[test]
+fn row69_what_may_be_a_report() {
+    for (first, at, proto) in [(0x45, 9, 2), (0x60, 6, 0)] {
+        let mut packet = [0xff; 40];
+        packet[0] = first;
+        assert!(!may_report(&packet), "{first:#x}");
+        packet[at] = proto;
+        assert!(may_report(&packet[..=at]), "{first:#x}");
+        assert!(!may_report(&packet[..at]), "{first:#x}");
+        packet[0] = 0x55;
+        assert!(!may_report(&packet));
+    }
+    assert!(!may_report(&[]));
+}
+
+#[test]
+fn row69_a_router_that_never_asks() {
+    let mut switch = snooping(|_| {}, 4);
+    switch.add_port(
+        2,
+        PortConfig::default().multicast_router(MulticastRouter::Always),
+    );
+    let now = asked(&mut switch);
+    send(&mut switch, 1, &report(group4(1)), now);
+    assert_eq!(send(&mut switch, 3, &data(group4(1)), now), [0, 1, 2, 4]);
+}
+
+#[test]
 fn row69_memberships_are_those_of_a_vlan() {
     let mut switch = snooping(|_| {}, 1);
     for (id, vlan) in [(2, 7), (3, 7), (4, 7), (5, 9), (6, 9)] {
