@@ -31,10 +31,6 @@ use crate::steering::Steering;
 /// Length of the device's configuration space in bytes.
 pub const CONFIG_LEN: usize = 12;
 
-/// In the status field: there is a link; the driver is to announce its guest.
-const LINK_UP: u16 = 1;
-const ANNOUNCE: u16 = 2;
-
 /// What the driver rings when it has made buffers available: the source of a port's readiness.
 pub trait Doorbell: Send {
     /// What to wait on.
@@ -178,8 +174,7 @@ impl VirtioNet {
         let mut space = [0; CONFIG_LEN];
         let mac = self.mac().unwrap_or(MacAddr([0; 6]));
         space[..6].copy_from_slice(&mac.0);
-        let status = LINK_UP | if self.control.announce { ANNOUNCE } else { 0 };
-        space[6..8].copy_from_slice(&status.to_le_bytes());
+        space[6..8].copy_from_slice(&self.link_status().to_le_bytes());
         space[8..10].copy_from_slice(&self.config.pairs.to_le_bytes());
         space[10..].copy_from_slice(&self.config.mtu.to_le_bytes());
         space

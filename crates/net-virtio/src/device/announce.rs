@@ -88,6 +88,13 @@ impl VirtioNet {
         1
     }
 
+    /// The status field of the configuration space (VIRTIO 1.3, 5.1.4).
+    pub(super) fn link_status(&self) -> u16 {
+        const LINK_UP: u16 = 1;
+        const ANNOUNCE: u16 = 2;
+        LINK_UP | if self.control.announce { ANNOUNCE } else { 0 }
+    }
+
     /// A queue for packets is served.
     pub(super) fn is_served(&self) -> bool {
         let control = self.queues.len() - 1;
