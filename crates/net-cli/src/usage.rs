@@ -82,6 +82,7 @@ ATTACH (each may be repeated: many guests, one network)
       [,vlan=ID]                  an access VLAN: guests of the same one, and the gateway
       [,isolated=on]              the gateway and the way out, no guest
       [,mirrored=on] [,mirror=on] what it sends and is sent is copied to the mirror port; this is it
+      [,moves=on]                 its guest may be moved, running, to another that says so (vhost-user)
 
 ARCBOX_NET_LOG=error|warn|info|debug|trace sets how much is said on standard error (warn).
 ";

@@ -1,5 +1,5 @@
 //! What the switch is to do with a place's port, as it is written: `,vlan=ID`, `,isolated=on`,
-//! `,mirrored=on` and `,mirror=on` behind the place.
+//! `,mirrored=on`, `,mirror=on` and `,moves=on` behind the place.
 //!
 //! A path may have commas of its own. Only what stands at the end and is one of these is an option.
 
@@ -24,6 +24,7 @@ pub(super) fn take<'a>(
             Some(("isolated", value)) => options.isolated = on("isolated", value)?,
             Some(("mirror", value)) => options.mirror = on("mirror", value)?,
             Some(("mirrored", value)) => options.mirrored = on("mirrored", value)?,
+            Some(("moves", value)) => options.moves = on("moves", value)?,
             Some(("queues" | "server", _)) if kind == "vhost-user" => own.push(last),
             _ => break,
         }
@@ -54,6 +55,7 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, port: &PortOptions) -> fmt::Resu
         ("isolated", port.isolated),
         ("mirror", port.mirror),
         ("mirrored", port.mirrored),
+        ("moves", port.moves),
     ] {
         option(f, name, is_on.then_some("on"))?;
     }
@@ -110,11 +112,11 @@ mod tests {
             let (inner, port) = parsed.parts();
             assert_eq!((inner.to_string().as_str(), port.vlan), (place, vlan));
         }
-        let all = "bess:/b,vlan=9,isolated=on,mirror=on,mirrored=on";
+        let all = "bess:/b,vlan=9,isolated=on,mirror=on,mirrored=on,moves=on";
         let place: Place = all.parse().unwrap();
         assert_eq!(place.to_string(), all);
         let port = place.parts().1;
-        assert!(port.isolated && port.mirror && port.mirrored);
+        assert!(port.isolated && port.mirror && port.mirrored && port.moves);
         let off: Place = "bess:/b,isolated=off".parse().unwrap();
         assert_eq!(off, Place::Bess("/b".into()));
         for (text, says) in [

@@ -288,6 +288,9 @@ impl Worker {
         let isolated = self.core.isolated;
         let settings = owner.settings;
         self.core.switch.add_port(id, settings.config(isolated));
+        if let Some(port) = self.core.ports.get_mut(id) {
+            port.moves = settings.moves;
+        }
         if settings.mirror && self.core.switch.set_mirror(Some(id)) {
             self.core.mirror = Some(id);
         }

@@ -6,7 +6,9 @@
 //!
 //! Who it is that goes on, the first frames say. No guest can take another's place by itself: its VMM has
 //! to say that it was moved ([`Presence::Moved`]), the other has to be gone from a place with the same
-//! settings ([`Presence::Left`]), and what is known of it has to bear this hardware address.
+//! settings ([`Presence::Left`]), and what is known of it has to bear this hardware address. A VMM that its
+//! guest has taken over could say so while another guest starts again; so both places have to be made for it
+//! ([`PortOptions::moves`](super::PortOptions::moves)).
 
 use std::time::Duration;
 
@@ -93,9 +95,11 @@ impl Core {
 
     /// The port that the guest with this hardware address has left, if `at` is a place like it.
     fn left_by(&self, mac: MacAddr, at: PortId, now: Duration) -> Option<PortId> {
+        self.ports.get(at).filter(|port| port.moves)?;
         let config = self.switch.port_config(at)?;
         let is_left = |from: &PortId| {
-            let backend = self.ports.get(*from).and_then(|port| port.backend.as_ref());
+            let port = self.ports.get(*from).filter(|port| port.moves);
+            let backend = port.and_then(|port| port.backend.as_ref());
             backend.is_some_and(|backend| backend.presence() == Presence::Left)
                 && self.switch.port_config(*from) == Some(config)
         };

@@ -84,6 +84,8 @@ pub(super) struct Port {
     pub(super) starved: bool,
     /// The port that gets a copy of what this one is sent.
     pub(super) mirror: Option<u32>,
+    /// Guests may be moved to it, and from it.
+    pub(super) moves: bool,
     /// The guest that has come here.
     pub(super) arrival: Arrival,
     /// When the guest that has left is forgotten.
@@ -116,6 +118,7 @@ impl Port {
             mirror: None,
             arrival: Arrival::default(),
             gone_at: None,
+            moves: false,
             queue: VecDeque::new(),
             bytes: 0,
             large: 0,

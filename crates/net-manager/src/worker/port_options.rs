@@ -25,6 +25,11 @@ pub struct PortOptions {
     pub mirror: bool,
     /// The mirror port gets a copy of every frame that it sends and is sent.
     pub mirrored: bool,
+    /// Its guest may be moved, while it runs, to another attachment that says so too, and one from there
+    /// may come. What belongs to the guest goes along: address, name, published ports, flows. Whoever
+    /// serves one such attachment, its VMM, can therefore take over what a guest of another has
+    /// left, such as one that starts again: it is for attachments whose VMMs trust each other.
+    pub moves: bool,
 }
 
 /// The same, checked.
@@ -34,6 +39,7 @@ pub(super) struct PortSettings {
     isolated: bool,
     pub(super) mirror: bool,
     mirrored: bool,
+    pub(super) moves: bool,
 }
 
 impl PortSettings {
@@ -89,6 +95,7 @@ impl PortSettings {
             isolated: options.isolated,
             mirror: options.mirror,
             mirrored: options.mirrored,
+            moves: options.moves,
         })
     }
 

@@ -153,7 +153,12 @@ fn migration(context: &Context, checks: &mut Checks) {
     };
     let publish = format!("{HOST}:8090:80");
     let started = checks.step("two networks are up", || {
-        let one = Named::start(world, "from", &["-p", &publish], &["a", "b"])?;
+        let one = Named::start(
+            world,
+            "from",
+            &["-p", &publish],
+            &["a,moves=on", "b,moves=on"],
+        )?;
         Ok((one, Named::start(world, "to", &[], &["c"])?))
     });
     let Some((one, two)) = started else { return };
