@@ -471,6 +471,18 @@ fn row69_what_may_be_a_report() {
 }
 
 #[test]
+fn row69_a_leave_makes_no_membership_longer() {
+    let mut switch = snooping(|_| {}, 4);
+    send(&mut switch, 4, &query(false, 100), NOW);
+    send(&mut switch, 1, &report(group4(1)), at(0));
+    send(&mut switch, 2, &report(group4(1)), at(200));
+    // In time for what is known to hold on.
+    send(&mut switch, 4, &query(false, 100), at(250));
+    send(&mut switch, 1, &leave(group4(1)), at(259));
+    assert_eq!(send(&mut switch, 3, &data(group4(1)), at(260)), [0, 2, 4]);
+}
+
+#[test]
 fn row69_a_router_that_never_asks() {
     let mut switch = snooping(|_| {}, 4);
     switch.add_port(
