@@ -1,6 +1,8 @@
 //! Running the cases, each in a process and a network namespace of its own.
 
 use std::process::{Command, ExitCode, Output};
+use std::sync::Mutex;
+use std::thread;
 
 use crate::{fast, kernel, matrix};
 
@@ -72,33 +74,63 @@ pub(crate) fn main(arguments: &[&str]) -> ExitCode {
         all().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
-    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
     println!("\nrunning {} tests", all().count());
-    for (name, _) in all().filter(|(name, _)| chosen(name)) {
-        let output = in_namespace(&[CASE, name]).output();
-        let (verdict, counter) = match &output {
-            Err(error) => (format!("ignored, no unshare: {error}"), &mut ignored),
-            Ok(output) => match skipped(output) {
-                Some(reason) => (format!("ignored, {reason}"), &mut ignored),
-                None if output.status.success() => ("ok".to_owned(), &mut passed),
-                None => ("FAILED".to_owned(), &mut failed),
-            },
-        };
-        *counter += 1;
-        println!("test {name} ... {verdict}");
-        if verdict == "FAILED"
-            && let Ok(output) = output
-        {
-            print!("{}", String::from_utf8_lossy(&output.stdout));
-            print!("{}", String::from_utf8_lossy(&output.stderr));
+    let next = Mutex::new(all().filter(|(name, _)| chosen(name)));
+    let counts = Mutex::new([0; 3]);
+    // A function of its own, so that nobody waits for the lock while a case runs.
+    let take = || next.lock().unwrap().next();
+    // A case mostly waits: for what shall not come.
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((name, _)) = take() {
+                    let output = in_namespace(&[CASE, name]).output();
+                    // Held until everything of this case is printed.
+                    let mut counts = counts.lock().unwrap();
+                    counts[report(name, output) as usize] += 1;
+                }
+            });
         }
-    }
+    });
+    let [passed, failed, ignored] = counts.into_inner().unwrap();
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!(
         "\ntest result: {word}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 \
          filtered out\n"
     );
     ExitCode::from(u8::from(failed > 0))
+}
+
+/// What became of a case.
+enum Verdict {
+    Passed,
+    Failed,
+    Ignored,
+}
+
+/// Prints what became of a case, and what one said that failed.
+fn report(name: &str, output: std::io::Result<Output>) -> Verdict {
+    let ignored = match &output {
+        Err(error) => Some(format!("no unshare: {error}")),
+        Ok(output) => skipped(output),
+    };
+    match (ignored, output) {
+        (Some(reason), _) => {
+            println!("test {name} ... ignored, {reason}");
+            Verdict::Ignored
+        }
+        (None, Ok(output)) if !output.status.success() => {
+            println!("test {name} ... FAILED");
+            print!("{}", String::from_utf8_lossy(&output.stdout));
+            print!("{}", String::from_utf8_lossy(&output.stderr));
+            Verdict::Failed
+        }
+        _ => {
+            println!("test {name} ... ok");
+            Verdict::Passed
+        }
+    }
 }
 
 /// Why a case did not run, if it did not.
