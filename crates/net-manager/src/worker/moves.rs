@@ -146,15 +146,16 @@ impl Worker {
         }
     }
 
-    /// The guest of a port that takes a new peer is gone. What is its own stays for a moment if it left
-    /// in good order.
+    /// The guest of a port that takes a new peer is gone. Where guests are moved from, what is its own stays
+    /// for a moment if it left in good order.
     pub(super) fn guest_left(&mut self, id: PortId, now: Duration) {
         let Some(port) = self.core.ports.get_mut(id) else {
             return;
         };
         port.clear();
         let backend = port.backend.as_ref();
-        let in_order = backend.is_some_and(|backend| backend.presence() == Presence::Left);
+        let in_order =
+            port.moves && backend.is_some_and(|backend| backend.presence() == Presence::Left);
         match in_order {
             true => port.gone_at = Some(now + LINGER),
             false => self.forget_guest(id, now),

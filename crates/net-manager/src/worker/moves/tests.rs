@@ -366,6 +366,12 @@ fn who_has_left_in_good_order_is_remembered_for_a_moment() {
         bench.ends[1].is(Presence::Moved);
         assert_eq!(bench.asks(1, (mac(1), ip(2))) == [1], found);
     }
+    // Where nobody is moved from, nobody is waited for.
+    let mut bench = Bench::new(&[PortOptions::default()]);
+    bench.ends[0].is(Presence::Left);
+    bench.ends[0].gone.store(1, Ordering::Relaxed);
+    bench.work();
+    assert_eq!(bench.neighbour(2), None);
     // Who has not is forgotten at once; and so is one whose place another takes.
     for next in [Presence::Absent, Presence::Here] {
         let mut bench = Bench::two();
