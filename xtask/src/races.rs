@@ -1,8 +1,8 @@
 //! What ordinary tests cannot show of code between threads: loom's models, and the sanitizers.
 //!
 //! loom runs the models of ring and pool, and of a virtqueue whose device goes to sleep, in every
-//! interleaving, within bounds, on atomics of its own. The thread sanitizer watches the real code, with real threads, in the tests of
-//! `tests/it/soak.rs`; the address sanitizer watches all tests of what copies guests' memory.
+//! interleaving, within bounds, on atomics of its own. The thread sanitizer watches the real code, with
+//! real threads, in the tests of `tests/it/soak.rs`; the address sanitizer watches all tests of what copies guests' memory.
 
 use lexopt::prelude::*;
 

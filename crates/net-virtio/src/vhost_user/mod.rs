@@ -11,8 +11,8 @@
 //! message is carried out, and the worker does not wait for it even then.
 //!
 //! Served are the protocol features `MQ`, `REPLY_ACK`, `CONFIG`, `CONFIGURE_MEM_SLOTS` (64 slots),
-//! `RESET_DEVICE`, `STATUS`, `INFLIGHT_SHMFD`, and for live migration `LOG_SHMFD` and `RARP`. **Not served** are rings
-//! that are polled instead of kicked, and an IOMMU.
+//! `RESET_DEVICE`, `STATUS`, `INFLIGHT_SHMFD`, and for live migration `LOG_SHMFD` and `RARP`. **Not
+//! served** are rings that are polled instead of kicked, and an IOMMU.
 //!
 //! # Hostile front-ends
 //!

@@ -286,16 +286,7 @@ impl Host {
 
     /// Everything there is to receive.
     pub(crate) fn received(&mut self) -> Vec<Vec<u8>> {
-        let mut frames = Vec::new();
-        let mut keep = |batch: &mut [net_datapath::ZeroCopyPacket<'_>]| {
-            for packet in batch {
-                let mut bytes = vec![0; packet.len()];
-                packet.copy_range(0, &mut bytes);
-                frames.push(bytes);
-            }
-        };
-        while self.port.receive(256, &mut keep).unwrap() > 0 {}
-        frames
+        crate::announce::lent(&mut self.port)
     }
 
     pub(crate) fn transmit(&mut self, frame: &[u8]) -> bool {
