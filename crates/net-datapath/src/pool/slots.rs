@@ -3,7 +3,7 @@
 //! A handle points here, and so is half as long as with the buffer's address, number and pool in itself:
 //! handles travel through rings, and what travels is written by one core and read by another. The table
 //! is never written once the pool is there, so that every core has its lines to itself. It does not lie
-//! in the buffers, whose memory may be shared with a device or a guest.
+//! in the buffers, whose memory a device may map too.
 
 use alloc::boxed::Box;
 use core::ptr::NonNull;
