@@ -1,7 +1,10 @@
 //! Whom the mappings have talked to: what an address-dependent filter admits.
 //!
 //! An entry for each mapping and outside address, with the number of sessions between them, so that
-//! the filter answers by one look-up however many sessions a mapping has.
+//! the filter answers by one look-up however many sessions a mapping has. A mapping that has a single
+//! one names that itself ([`Mapping::sole`]) and has no entry here.
+//!
+//! [`Mapping::sole`]: crate::mapping::Mapping::sole
 
 use core::ops::Range;
 
@@ -79,12 +82,6 @@ impl<A: Address> Contacts<A> {
             }
             return;
         }
-        self.add_first(hash, mapping, remote);
-    }
-
-    /// As [`Self::add`], where there is none yet.
-    #[inline]
-    pub(crate) fn add_first(&mut self, hash: u64, mapping: u32, remote: A) {
         let Some(number) = self.slab.take() else {
             return;
         };

@@ -23,6 +23,7 @@ pub(crate) struct Mapping<A> {
     /// Without sessions: until when the port rests. With sessions: how many of them the outside
     /// began and the inside has not answered.
     pub(crate) expires: u32,
+    /// Its place in the wheel while it rests. See [`Self::sole`] for what it is else.
     pub(crate) links: Links,
     pub(crate) inside_port: u16,
     pub(crate) outside_port: u16,
@@ -44,6 +45,8 @@ impl<A> Mapping<A> {
     const RESTING: u8 = 4;
     /// Was a forward: keeps its sessions and admits nobody new, even if its host goes on using it.
     const WITHDRAWN: u8 = 8;
+    /// Its filter admits one address, that of one session.
+    const SOLE: u8 = 16;
 
     pub(crate) fn is_forward(&self) -> bool {
         self.bits & Self::FORWARD != 0
@@ -58,6 +61,7 @@ impl<A> Mapping<A> {
     }
 
     /// Whether nothing but calls from outside that nobody has answered keeps it alive.
+    #[inline]
     pub(crate) fn is_forsaken(&self) -> bool {
         !self.is_resting() && self.sessions == self.expires
     }
@@ -78,6 +82,23 @@ impl<A> Mapping<A> {
 
     pub(crate) fn is_withdrawn(&self) -> bool {
         self.bits & Self::WITHDRAWN != 0
+    }
+
+    /// The session whose other end is all that an address-dependent filter admits, where that is so:
+    /// such a mapping, as most are, needs no entry among the contacts.
+    pub(crate) fn sole(&self) -> Option<u32> {
+        // With a session it is in no wheel.
+        (self.bits & Self::SOLE != 0).then_some(self.links.next)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_sole(&mut self, session: u32) {
+        self.links.next = session;
+        self.set(Self::SOLE, true);
+    }
+
+    pub(crate) fn clear_sole(&mut self) {
+        self.set(Self::SOLE, false);
     }
 
     fn set(&mut self, bit: u8, on: bool) {

@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::Nat;
 use super::common::Common;
 use super::map::behaviour;
+use crate::address::{Address, Endpoint};
 use crate::config::Dependence;
 use crate::event::Event;
 use crate::family::Family;
@@ -42,7 +43,7 @@ impl<F: Family> Nat<F> {
             if due == Due::Nothing {
                 break;
             }
-            self.prefetch_resting();
+            self.prefetch_resting(common);
             if let Due::Expired(mapping) = due {
                 self.unmap(common, mapping);
             }
@@ -65,16 +66,29 @@ impl<F: Family> Nat<F> {
                 self.index.prefetch(hash);
             }
             self.mappings.slab.prefetch(session.mapping);
+            if common.hold == 0 {
+                // Its mapping goes with it, unless it has other sessions.
+                let (local, remote) = (session.inside(), session.remote());
+                let hash = self.mapping_hash(common, session.protocol, local, remote);
+                self.mappings.prefetch(hash);
+            }
         }
     }
 
     /// The same for mappings.
     #[inline]
-    fn prefetch_resting(&self) {
+    fn prefetch_resting(&self, common: &Common) {
         let Some(mapping) = self.resting.peek(&self.mappings.slab) else {
             return;
         };
         self.mappings.slab.prefetch(mapping.links.next);
+        if mapping.expires < common.tick {
+            let nobody = Endpoint::new(F::Addr::UNSPECIFIED, 0);
+            let local = Endpoint::new(mapping.inside, mapping.inside_port);
+            // Another bucket than its own if the mapping depends on the other end: no more than a hint.
+            let hash = self.mapping_hash(common, mapping.protocol, local, nobody);
+            self.mappings.prefetch(hash);
+        }
     }
 
     /// Gives up fragments whose time is over.
@@ -130,15 +144,17 @@ impl<F: Family> Nat<F> {
         }
         self.sessions.give(number);
         common.counters.closed += 1;
-        if !unanswered
+        let Some(record) = self.mappings.slab.get_mut(mapping) else {
+            return;
+        };
+        if record.sole() == Some(number) {
+            record.clear_sole();
+        } else if !unanswered
             && behaviour(common, protocol).filtering == Dependence::AddressDependent
             && let Some(contacts) = &mut self.contacts
         {
             contacts.remove(&common.keys, mapping, remote.addr);
         }
-        let Some(record) = self.mappings.slab.get_mut(mapping) else {
-            return;
-        };
         record.sessions = record.sessions.saturating_sub(1);
         record.expires = record.expires.saturating_sub(unanswered.into());
         if let Some(host) = self.hosts.get_mut(record.host) {

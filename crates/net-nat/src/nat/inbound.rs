@@ -190,13 +190,21 @@ impl<F: Family> Nat<F> {
         of_mapping
             && match behaviour.filtering {
                 Dependence::EndpointIndependent => true,
-                Dependence::AddressDependent => self
-                    .contacts
-                    .as_ref()
-                    .is_some_and(|c| c.knows(&common.keys, mapping, remote.addr)),
+                Dependence::AddressDependent => self.knows(common, mapping, remote.addr),
                 // Only a session admits, and there is none.
                 Dependence::AddressAndPortDependent => false,
             }
+    }
+
+    /// Whether a mapping has spoken to an address, as far as an address-dependent filter is told.
+    pub(super) fn knows(&self, common: &Common, mapping: u32, remote: F::Addr) -> bool {
+        match self.mappings.slab.get(mapping).and_then(|m| m.sole()) {
+            Some(sole) => self.sessions.get(sole).is_some_and(|s| s.remote == remote),
+            None => {
+                let contacts = self.contacts.as_ref();
+                contacts.is_some_and(|c| c.knows(&common.keys, mapping, remote))
+            }
+        }
     }
 
     /// A packet from the outside that nobody inside has asked for.

@@ -17,8 +17,6 @@ use crate::verdict::DropReason;
 pub(super) struct Grant<A> {
     pub(super) mapping: u32,
     pub(super) outside: Endpoint<A>,
-    /// The mapping was made for this session: it has spoken to nobody yet.
-    pub(super) is_new: bool,
 }
 
 /// How a protocol is mapped and filtered.
@@ -112,11 +110,7 @@ impl<F: Family> Nat<F> {
         if record.is_resting() {
             self.wake(mapping);
         }
-        Ok(Grant {
-            mapping,
-            outside,
-            is_new: false,
-        })
+        Ok(Grant { mapping, outside })
     }
 
     /// A new mapping for an inside endpoint, whose host may open a session. With `twice`, another has
@@ -169,7 +163,6 @@ impl<F: Family> Nat<F> {
         Ok(Grant {
             mapping,
             outside: Endpoint::new(outside, port),
-            is_new: true,
         })
     }
 

@@ -61,9 +61,8 @@ pub(super) struct Pending {
     /// What inbound packets find it by.
     hash: u64,
     number: u32,
-    /// Where the filter is told of the address it speaks to, and whether its mapping can have spoken
-    /// to it before.
-    contact: Option<(u64, bool)>,
+    /// What the filter finds the address it speaks to by, unless the mapping says that itself.
+    contact: Option<u64>,
 }
 
 impl<F: Family> Nat<F> {
@@ -199,7 +198,7 @@ impl<F: Family> Nat<F> {
             session.tcp = *track;
         }
         session.expires = common.deadline(timer as usize);
-        let Some(number) = self.enter(common, session, hashes, grant.is_new) else {
+        let Some(number) = self.enter(common, session, hashes) else {
             self.rest_if_idle(common, grant.mapping);
             return Err(DropReason::TableFull);
         };
@@ -211,28 +210,19 @@ impl<F: Family> Nat<F> {
     }
 
     /// Puts a session everywhere it belongs, found from the inside and from the outside by these
-    /// hashes; `None` if the table is full. With `is_new`, its mapping has spoken to nobody yet.
+    /// hashes; `None` if the table is full.
     #[inline(always)]
     pub(super) fn enter(
         &mut self,
         common: &Common,
         mut session: Session<F::Addr>,
         hashes: [u64; 2],
-        is_new: bool,
     ) -> Option<u32> {
         let (remote, mapping) = (session.remote, session.mapping);
         self.index.prefetch(hashes[1]);
         let unanswered = session.is_unanswered();
         let filtering = behaviour(common, session.protocol).filtering;
         let mut contact = None;
-        if !unanswered
-            && filtering == Dependence::AddressDependent
-            && let Some(contacts) = &self.contacts
-        {
-            let hash = Contacts::hash(&common.keys, mapping, remote);
-            contacts.prefetch(hash);
-            contact = Some((hash, is_new));
-        }
         if self.externals.number(remote).is_some() {
             session.set_hairpin();
         }
@@ -240,11 +230,18 @@ impl<F: Family> Nat<F> {
         *self.sessions.get_mut(number)? = session;
         self.wheel.link(&mut self.sessions, number);
         self.index.insert(hashes[0], number);
-        if let Some(mapping) = self.mappings.slab.get_mut(mapping) {
-            mapping.sessions += 1;
-            mapping.expires += u32::from(unanswered);
-            if let Some(host) = self.hosts.get_mut(mapping.host) {
+        if let Some(record) = self.mappings.slab.get_mut(mapping) {
+            let meets = !unanswered && filtering == Dependence::AddressDependent;
+            let is_sole = meets && record.is_forsaken();
+            record.sessions += 1;
+            record.expires += u32::from(unanswered);
+            if let Some(host) = self.hosts.get_mut(record.host) {
                 host.sessions += 1;
+            }
+            if is_sole {
+                record.set_sole(number);
+            } else if meets {
+                contact = self.meet(common, mapping, remote);
             }
         }
         let pending = Pending {
@@ -279,17 +276,28 @@ impl<F: Family> Nat<F> {
     #[inline(always)]
     fn enter_outside(&mut self, new: &Pending) {
         self.index.insert(new.hash, new.number);
-        if let Some((hash, is_first)) = new.contact
+        if let Some(hash) = new.contact
             && let Some(contacts) = &mut self.contacts
             && let Some(session) = self.sessions.get(new.number)
         {
-            let (mapping, remote) = (session.mapping, session.remote);
-            if is_first {
-                contacts.add_first(hash, mapping, remote);
-            } else {
-                contacts.add(hash, mapping, remote);
-            }
+            contacts.add(hash, session.mapping, session.remote);
         }
+    }
+
+    /// A mapping speaks in one more session than its sole one, perhaps to another address: its contacts
+    /// stand in the table from now on. Returns what the new one is entered there by.
+    #[inline(never)]
+    fn meet(&mut self, common: &Common, mapping: u32, remote: F::Addr) -> Option<u64> {
+        let contacts = self.contacts.as_mut()?;
+        let record = self.mappings.slab.get_mut(mapping)?;
+        if let Some(session) = record.sole().and_then(|sole| self.sessions.get(sole)) {
+            record.clear_sole();
+            let hash = Contacts::hash(&common.keys, mapping, session.remote);
+            contacts.add(hash, mapping, session.remote);
+        }
+        let hash = Contacts::hash(&common.keys, mapping, remote);
+        contacts.prefetch(hash);
+        Some(hash)
     }
 
     /// The inside speaks in a session that the outside began. From now on it counts: what nobody
@@ -300,14 +308,20 @@ impl<F: Family> Nat<F> {
         };
         session.set_answered();
         let (protocol, mapping, remote) = (session.protocol, session.mapping, session.remote);
-        if let Some(record) = self.mappings.slab.get_mut(mapping) {
-            record.expires = record.expires.saturating_sub(1);
-        }
+        let Some(record) = self.mappings.slab.get_mut(mapping) else {
+            return;
+        };
+        let is_sole = record.is_forsaken();
+        record.expires = record.expires.saturating_sub(1);
         // An address-dependent filter admits whom the inside has spoken to.
-        if behaviour(common, protocol).filtering == Dependence::AddressDependent
+        if behaviour(common, protocol).filtering != Dependence::AddressDependent {
+            return;
+        }
+        if is_sole {
+            record.set_sole(number);
+        } else if let Some(hash) = self.meet(common, mapping, remote)
             && let Some(contacts) = &mut self.contacts
         {
-            let hash = Contacts::hash(&common.keys, mapping, remote);
             contacts.add(hash, mapping, remote);
         }
     }

@@ -264,7 +264,7 @@ impl<F: Family> Nat<F> {
         }
         session.expires = common.tick.saturating_add(saved.seconds);
         self.wake(mapping);
-        self.enter(common, session, [out.hash, back.hash], false)
+        self.enter(common, session, [out.hash, back.hash])
             .map(|_| ())
     }
 }

@@ -77,10 +77,16 @@ impl<F: Family> Nat<F> {
             if session.is_unanswered() {
                 *unanswered.entry(session.mapping).or_insert(0) += 1;
             } else if filtering == Dependence::AddressDependent {
-                contacts.insert((session.mapping, session.remote));
-                let known = self.contacts.as_ref();
+                let sole = mapping.sole();
                 ensure!(
-                    known.is_some_and(|c| c.knows(&common.keys, session.mapping, session.remote)),
+                    sole.is_none_or(|sole| sole == number),
+                    "session {number} is not the sole one of its mapping: {sole:?}"
+                );
+                if sole.is_none() {
+                    contacts.insert((session.mapping, session.remote));
+                }
+                ensure!(
+                    self.knows(common, session.mapping, session.remote),
                     "the filter does not know the remote of session {number}"
                 );
             }
@@ -122,6 +128,15 @@ impl<F: Family> Nat<F> {
             ensure!(
                 mapping.is_resting() == (counted == 0 && !mapping.is_forward()),
                 "mapping {number} rests or does not"
+            );
+            let sole = mapping.sole().and_then(|sole| self.sessions.get(sole));
+            ensure!(
+                mapping.sole().is_none()
+                    || sole.is_some_and(|s| s.protocol != 0
+                        && s.mapping == number
+                        && !s.is_unanswered()),
+                "the sole session of mapping {number} is {:?}",
+                mapping.sole()
             );
             let owner = self.externals.mapping(
                 space(mapping.protocol),
