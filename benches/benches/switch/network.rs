@@ -126,6 +126,23 @@ impl Lab {
         times
     }
 
+    /// The time for so many frames, sent as fast as they are taken; nobody receives.
+    fn send(&mut self, frames: usize) -> Duration {
+        let start = Instant::now();
+        let mut sent = 0;
+        while sent < frames {
+            let some = self.from.given_back(1);
+            if some >= RING / 4 {
+                sent += usize::from(some);
+                self.from.refill(1);
+                if self.from.wants_kick(1) {
+                    self.bells[0].ring();
+                }
+            }
+        }
+        start.elapsed()
+    }
+
     /// The time for so many frames, sent and received as fast as can be.
     fn flood(&mut self, frames: usize) -> Duration {
         let start = Instant::now();
@@ -208,5 +225,24 @@ pub(crate) fn flood(rounds: usize) {
         contender("always polled", || turn(Polling::Always)),
     ];
     let title = "network-64: 64-byte frames from guest to guest through a network's worker";
+    table(title, Unit::Millions, FRAMES as u64, rounds, contenders);
+}
+
+/// Prints how many frames a second are taken from a guest that does nothing but send.
+pub(crate) fn send(rounds: usize) {
+    let turn = |to| {
+        on_the_other_core(move || {
+            let mut lab = Lab::new(Polling::default(), None);
+            lab.from.address(to);
+            lab.send(FRAMES)
+        })
+    };
+    let contenders = vec![
+        contender("a guest that takes nothing", || turn([2, 0, 0, 0, 0, 2])),
+        contender("everybody (broadcast)", || turn([0xff; 6])),
+        contender("an address nobody has", || turn([2, 0, 0, 0, 0, 3])),
+        contender("a link-local group", || turn([1, 0x80, 0xc2, 0, 0, 0])),
+    ];
+    let title = "network-send-64: 64-byte frames from a guest that does nothing but send, to";
     table(title, Unit::Millions, FRAMES as u64, rounds, contenders);
 }

@@ -27,10 +27,17 @@ const SNAP: [u8; 6] = [0xaa, 0xaa, 0x03, 0, 0, 0];
 const MAX_LENGTH: u16 = 1500;
 
 impl Gateway {
+    /// Whether [`Self::may_pass`] looks into frames with this type field. What it refuses is in none
+    /// that says it is IPv4 or ARP, true or not.
+    #[inline]
+    pub fn looks_into(kind: EtherType) -> bool {
+        !matches!(kind, EtherType::IPV4 | EtherType::ARP)
+    }
+
     /// Whether a frame may go from one guest to others: it does not speak for the router.
     ///
-    /// Ask before the switch, for every frame of a guest on a network that has this gateway; what is
-    /// refused is counted and goes nowhere, not even to the gateway.
+    /// Ask before the switch, for every frame of a guest on a network that has this gateway and of a
+    /// kind that is [looked into](Self::looks_into); what is refused is counted and goes nowhere, not even to the gateway.
     #[inline]
     pub fn may_pass(&mut self, packet: &ZeroCopyPacket<'_>) -> bool {
         let forged = match packet.meta().l3 {

@@ -212,13 +212,13 @@ impl Switch {
         let slot = self.by_id.get(&from).copied();
         let reason = match slot.and_then(|slot| self.port_mut(slot)) {
             Some(port) if port.forbids(ip) => {
-                port.statistics.drops.add(DropReason::IpSpoofed);
+                port.statistics.drops.add(DropReason::IpSpoofed, 1);
                 DropReason::IpSpoofed
             }
             Some(_) => return Ok(()),
             None => DropReason::NoPort,
         };
-        self.statistics.drops.add(reason);
+        self.statistics.drops.add(reason, 1);
         Err(reason)
     }
 }

@@ -96,9 +96,9 @@ impl Drops {
             .map(|reason| (reason, self.of(reason)))
     }
 
-    pub(crate) fn add(&mut self, reason: DropReason) {
+    pub(crate) fn add(&mut self, reason: DropReason, frames: u64) {
         if let Some(count) = self.0.get_mut(reason as usize) {
-            *count += 1;
+            *count += frames;
         }
     }
 }
@@ -146,9 +146,9 @@ mod tests {
         for (number, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, number);
             let mut drops = Drops::default();
-            drops.add(reason);
-            assert_eq!((drops.of(reason), drops.total()), (1, 1));
-            assert!(drops.iter().all(|(r, n)| n == u64::from(r == reason)));
+            drops.add(reason, 3);
+            assert_eq!((drops.of(reason), drops.total()), (3, 3));
+            assert!(drops.iter().all(|(r, n)| n == 3 * u64::from(r == reason)));
         }
     }
 }

@@ -55,7 +55,15 @@ pub(crate) struct Last {
     dst: u64,
     src: u64,
     now: Duration,
-    to: PortId,
+    way: Way,
+}
+
+/// Where a frame goes that is refused for nothing but, perhaps, its number.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    To(PortId),
+    /// To every port, as far as its sender may have that many copied.
+    Flood,
 }
 
 /// An address as one word.
@@ -171,6 +179,52 @@ impl Switch {
         self.forward(from, dst, src, now)
     }
 
+    /// [`Self::forward_tagged`] for `count` frames, at least one, that came together with the same
+    /// addresses and the same tag, or none. Says for how many of them the verdict holds: for all, or
+    /// for the first if that is flooded, since each one is paid for.
+    #[inline]
+    pub fn forward_run(
+        &mut self,
+        from: PortId,
+        tag: impl FnOnce() -> Option<u16>,
+        (dst, src): (MacAddr, MacAddr),
+        count: usize,
+        now: Duration,
+    ) -> (Verdict, usize) {
+        let verdict = self.forward_tagged(from, tag, dst, src, now);
+        let more = count.saturating_sub(1) as u64;
+        if more == 0 || verdict == Verdict::Flood {
+            return (verdict, 1);
+        }
+        self.count(from, verdict, more);
+        (verdict, count)
+    }
+
+    /// Counts more frames that were not flooded.
+    fn count(&mut self, from: PortId, verdict: Verdict, more: u64) {
+        let slot = match &self.last {
+            Some(last) if last.from == from => Some(last.slot),
+            _ => self.by_id.get(&from).copied(),
+        };
+        let port = slot.and_then(|slot| self.slots.get_mut(slot as usize)?.as_mut());
+        let mut own = port.map(|port| &mut port.statistics);
+        match verdict {
+            Verdict::To(_) => {
+                self.statistics.unicast += more;
+                if let Some(own) = &mut own {
+                    own.unicast += more;
+                }
+            }
+            Verdict::Drop(reason) => {
+                self.statistics.drops.add(reason, more);
+                if let Some(own) = &mut own {
+                    own.drops.add(reason, more);
+                }
+            }
+            Verdict::Flood => {}
+        }
+    }
+
     /// Whether a port is in a VLAN.
     #[inline(always)]
     fn has_vlans(&self) -> bool {
@@ -186,12 +240,9 @@ impl Switch {
 
     /// Counts a frame that goes nowhere.
     fn refuse(&mut self, from: PortId, reason: DropReason) -> Verdict {
-        self.statistics.drops.add(reason);
-        let slot = self.by_id.get(&from).copied();
-        if let Some(port) = slot.and_then(|slot| self.port_mut(slot)) {
-            port.statistics.drops.add(reason);
-        }
-        Verdict::Drop(reason)
+        let verdict = Verdict::Drop(reason);
+        self.count(from, verdict, 1);
+        verdict
     }
 
     /// Decides where a frame from port `from` goes, and learns where its sender is. The frame has no
@@ -201,51 +252,61 @@ impl Switch {
         if let Some(last) = self.last
             && (last.dst, last.src) == (word(dst), word(src))
             && (last.from, last.now) == (from, now)
-            && let Some(Some(port)) = self.slots.get_mut(last.slot as usize)
         {
-            self.statistics.unicast += 1;
-            port.statistics.unicast += 1;
-            return Verdict::To(last.to);
+            return self.go(last.way, last.slot, dst, now);
         }
         self.forward_anew(from, dst, src, now)
+    }
+
+    /// Counts a frame that goes this way, and has it paid for if it is flooded.
+    #[inline(always)]
+    fn go(&mut self, way: Way, slot: Slot, dst: MacAddr, now: Duration) -> Verdict {
+        let Some(port) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else {
+            return Verdict::Drop(DropReason::NoPort);
+        };
+        let to = match way {
+            Way::To(to) => to,
+            Way::Flood => return Self::flood(port, &mut self.statistics, dst, now),
+        };
+        self.statistics.unicast += 1;
+        port.statistics.unicast += 1;
+        Verdict::To(to)
+    }
+
+    #[inline(never)]
+    fn flood(port: &mut Port, all: &mut Statistics, dst: MacAddr, now: Duration) -> Verdict {
+        if !port.is_uplink()
+            && let Err(reason) = port.storm.pay(dst, now)
+        {
+            all.drops.add(reason, 1);
+            port.statistics.drops.add(reason, 1);
+            return Verdict::Drop(reason);
+        }
+        all.flooded += 1;
+        port.statistics.flooded += 1;
+        Verdict::Flood
     }
 
     /// [`Self::forward`] for a frame that is not like the last.
     fn forward_anew(&mut self, from: PortId, dst: MacAddr, src: MacAddr, now: Duration) -> Verdict {
         self.last = None;
         let Some(slot) = self.by_id.get(&from).copied() else {
-            self.statistics.drops.add(DropReason::NoPort);
-            return Verdict::Drop(DropReason::NoPort);
+            return self.refuse(from, DropReason::NoPort);
         };
-        let verdict = self
-            .decide(slot, dst, src, now)
-            .unwrap_or_else(Verdict::Drop);
-        let Some(port) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else {
-            return verdict;
-        };
-        match verdict {
-            Verdict::To(to) => {
-                self.statistics.unicast += 1;
-                port.statistics.unicast += 1;
+        match self.decide(slot, dst, src, now) {
+            Ok(way) => {
                 self.last = Some(Last {
                     from,
                     slot,
                     dst: word(dst),
                     src: word(src),
                     now,
-                    to,
+                    way,
                 });
+                self.go(way, slot, dst, now)
             }
-            Verdict::Flood => {
-                self.statistics.flooded += 1;
-                port.statistics.flooded += 1;
-            }
-            Verdict::Drop(reason) => {
-                self.statistics.drops.add(reason);
-                port.statistics.drops.add(reason);
-            }
+            Err(reason) => self.refuse(from, reason),
         }
-        verdict
     }
 
     fn decide(
@@ -254,7 +315,7 @@ impl Switch {
         dst: MacAddr,
         src: MacAddr,
         now: Duration,
-    ) -> Result<Verdict, DropReason> {
+    ) -> Result<Way, DropReason> {
         let port = self.port(slot).ok_or(DropReason::NoPort)?;
         let domain = port.domain();
         if self.mirror == Some(port.id) {
@@ -287,15 +348,11 @@ impl Switch {
         }
         if let Some(to) = to {
             return match (self.port(slot), self.port(to)) {
-                (Some(from), Some(to)) if self.passes(from, to) => Ok(Verdict::To(to.id)),
+                (Some(from), Some(to)) if self.passes(from, to) => Ok(Way::To(to.id)),
                 _ => Err(DropReason::Isolated),
             };
         }
-        let port = self.port_mut(slot).ok_or(DropReason::NoPort)?;
-        if !port.is_uplink() {
-            port.storm.pay(dst, now)?;
-        }
-        Ok(Verdict::Flood)
+        Ok(Way::Flood)
     }
 
     /// The port of an address, as seen from a port.

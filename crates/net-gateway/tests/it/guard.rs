@@ -3,6 +3,8 @@
 use std::net::Ipv6Addr;
 
 use net_datapath::{VirtioNetHdr, ZeroCopyPacket};
+use net_gateway::Gateway;
+use net_wire::ethernet::EtherType;
 use net_wire::{MacAddr, icmpv6, ip_proto, udp};
 
 use crate::ipv6::{
@@ -41,6 +43,30 @@ fn fragment(next: u8, offset: u16, more: bool, data: &[u8]) -> Vec<u8> {
 
 fn tagged(frame: &[u8], tags: &[[u8; 4]]) -> Vec<u8> {
     [&frame[..12], &tags.concat(), &frame[12..]].concat()
+}
+
+/// What is not looked into would pass, whatever is in it: a head of nothing but a type field, and one
+/// that is all there with anything behind it.
+#[test]
+fn what_is_not_looked_into_passes() {
+    for kind in 0..=u16::MAX {
+        if Gateway::looks_into(EtherType(kind)) {
+            continue;
+        }
+        for version in 0..=15u8 {
+            let mut frame = to_all(ip_proto::ICMPV6, &advertisement());
+            frame[12..14].copy_from_slice(&kind.to_be_bytes());
+            frame[14] = version << 4 | 5;
+            assert!(passes(&frame) && passes(&frame[..14]), "{kind:#06x}");
+        }
+    }
+    let looked_into = [
+        EtherType::IPV6,
+        EtherType::VLAN,
+        EtherType::QINQ,
+        EtherType(0x40),
+    ];
+    assert!(looked_into.into_iter().all(Gateway::looks_into));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use net_datapath::packet::ZeroCopyPacket;
 use net_gateway::{Gateway, Output, Target, Verdict as GatewayVerdict};
 use net_switch::{Switch, Verdict};
 use net_wire::MacAddr;
+use net_wire::ethernet::{self, EtherType};
 
 use super::links::Links;
 use super::ports::{GATEWAY, PortId, Ports};
@@ -91,45 +92,101 @@ impl Core {
                 self.ports.copy_to(mirror, frame);
             }
         }
-        let mut run: Option<(Next, usize)> = None;
-        for n in 0..frames.len() {
-            let frame = &frames[n];
+        for frame in frames.iter() {
             self.ports.capture_lent(frame);
-            // What speaks for the router goes nowhere; it ends the run before it as well.
-            if self.has_gateway && !self.is_router(from, frame) && !self.gateway.may_pass(frame) {
-                if let Some((next, start)) = run.take() {
-                    self.send_run(from, next, &mut frames[start..n], now);
-                }
+        }
+        let mut run = None;
+        let mut n = 0;
+        while let Some(frame) = frames.get(n) {
+            let count = self.let_pass(from, frames.get(n..).unwrap_or_default());
+            if count == 0 {
+                // What speaks for the router goes nowhere; it ends the run before it as well.
+                self.end_run(from, &mut run, frames, n, now);
+                n += 1;
                 continue;
             }
-            let (dst, src, tag) = (frame.dst_mac(), frame.src_mac(), || frame.meta().vlan());
-            let verdict = self.switch.forward_tagged(from, tag, dst, src, now);
-            let verdict = match self.keeps_apart(from, frame) {
+            let (addresses, tag) = ((frame.dst_mac(), frame.src_mac()), || frame.meta().vlan());
+            let apart = self.keeps_apart(from, frame);
+            let (verdict, count) = self.switch.forward_run(from, tag, addresses, count, now);
+            let verdict = match apart {
                 true => Verdict::To(GATEWAY),
                 false => verdict,
             };
-            // A copy must not overtake what was sent to the same port before it.
-            if let (Verdict::Flood, Some((next, start))) = (verdict, run) {
-                self.send_run(from, next, &mut frames[start..n], now);
-                run = None;
-            }
-            let next = match verdict {
-                Verdict::To(GATEWAY) => self.hand_to_gateway(from, &frames[n], now),
-                Verdict::To(port) => Some(Next::Port(port)),
-                Verdict::Flood => self.flood(from, &frames[n], now),
+            match verdict {
+                Verdict::To(GATEWAY) => {
+                    for n in n..n + count {
+                        let next = self.hand_to_gateway(from, &frames[n], now);
+                        self.go_on(from, &mut run, next, frames, n, now);
+                    }
+                }
+                Verdict::To(port) => {
+                    self.go_on(from, &mut run, Some(Next::Port(port)), frames, n, now);
+                }
+                Verdict::Flood => {
+                    // A copy must not overtake what was sent to the same port before it.
+                    self.end_run(from, &mut run, frames, n, now);
+                    let next = self.flood(from, &frames[n], now);
+                    self.go_on(from, &mut run, next, frames, n, now);
+                }
                 // Counted by the switch.
-                _ => None,
-            };
-            if let Some((before, start)) = run
-                && next != Some(before)
-            {
-                self.send_run(from, before, &mut frames[start..n], now);
-                run = None;
+                Verdict::Drop(_) => self.end_run(from, &mut run, frames, n, now),
             }
-            run = run.or(next.map(|next| (next, n)));
+            n += count;
         }
-        if let Some((next, start)) = run {
-            self.send_run(from, next, &mut frames[start..], now);
+        self.end_run(from, &mut run, frames, frames.len(), now);
+    }
+
+    /// How many frames from the front have the same addresses and type, and may pass; more may.
+    fn let_pass(&mut self, from: PortId, frames: &[ZeroCopyPacket<'_>]) -> usize {
+        let Some((first, rest)) = frames.split_first() else {
+            return 0;
+        };
+        let header = first.head().first_chunk::<{ ethernet::HEADER_LEN }>();
+        let kind = header.map_or(EtherType(0), |header| {
+            EtherType(u16::from_be_bytes([header[12], header[13]]))
+        });
+        let looks = self.has_gateway && Gateway::looks_into(kind) && !self.is_router(from, first);
+        if looks && !self.gateway.may_pass(first) {
+            return 0;
+        }
+        // Tags may differ, and what else has to be looked into is decided about one by one.
+        if looks || matches!(kind, EtherType::VLAN | EtherType::QINQ) {
+            return 1;
+        }
+        let alike = |frame: &&ZeroCopyPacket<'_>| frame.head().first_chunk() == header;
+        1 + rest.iter().take_while(alike).count()
+    }
+
+    /// Has the frame at `n` go on as the run does, or ends that and begins another.
+    #[inline]
+    fn go_on(
+        &mut self,
+        from: PortId,
+        run: &mut Option<(Next, usize)>,
+        next: Option<Next>,
+        frames: &mut [ZeroCopyPacket<'_>],
+        n: usize,
+        now: Duration,
+    ) {
+        if run.map(|(before, _)| before) != next {
+            self.end_run(from, run, frames, n, now);
+            *run = next.map(|next| (next, n));
+        }
+    }
+
+    /// Sends the frames of the run, those up to `end`.
+    fn end_run(
+        &mut self,
+        from: PortId,
+        run: &mut Option<(Next, usize)>,
+        frames: &mut [ZeroCopyPacket<'_>],
+        end: usize,
+        now: Duration,
+    ) {
+        if let Some((next, start)) = run.take()
+            && let Some(frames) = frames.get_mut(start..end)
+        {
+            self.send_run(from, next, frames, now);
         }
     }
 

@@ -158,12 +158,13 @@ impl Port {
         !self.is_idle() && self.backend.as_deref().is_some_and(waits)
     }
 
-    /// Puts a frame at the end of the queue, or drops and counts it.
+    /// Whether the queue has room for a frame of `len` bytes.
+    pub(super) fn has_room(&self, len: usize) -> bool {
+        self.queue.len() < QUEUE_FRAMES && self.bytes + len <= QUEUE_BYTES
+    }
+
+    /// Puts a frame, which the queue has room for, at its end.
     pub(super) fn enqueue(&mut self, header: VirtioNetHdr, frame: PacketBuf, large: bool) {
-        if self.queue.len() >= QUEUE_FRAMES || self.bytes + frame.len() > QUEUE_BYTES {
-            self.statistics.queue_drops += 1;
-            return;
-        }
         self.bytes += frame.len();
         self.large += usize::from(large);
         self.queue.push_back(Queued {

@@ -229,6 +229,10 @@ impl Ports {
         if !port.capabilities.offloads.allow_tx(packet.vnet()) {
             return self.cut(id, packet);
         }
+        // Whoever floods a guest that takes nothing has no copy made for it.
+        if !self.admits(port, packet.len(), packet.len() > SMALL) {
+            return self.count(id, |statistics| &mut statistics.queue_drops);
+        }
         match self.duplicate(packet) {
             Some(frame) => self.enqueue(id, *packet.vnet(), frame),
             None => self.count(id, |statistics| &mut statistics.pool_drops),
@@ -330,25 +334,30 @@ impl Ports {
             return;
         }
         let large = frame.capacity() > SMALL + HEADROOM;
-        let (pool, own) = match large {
-            true => (&self.large, LARGE_OWN),
-            false => (&self.small, SMALL_OWN),
-        };
-        let Some(port) = self.slab.get_mut((id as usize).saturating_sub(1)) else {
-            return;
-        };
-        // One port that takes nothing leaves half of a pool to the others, two a third, and so on:
-        // the dynamic thresholds of Choudhury and Hahne, as switches with a shared memory have them.
-        let held = port.held(large);
-        if held >= own && held >= pool.available() {
-            port.statistics.queue_drops += 1;
-            return;
+        if !self
+            .get(id)
+            .is_some_and(|port| self.admits(port, frame.len(), large))
+        {
+            return self.count(id, |statistics| &mut statistics.queue_drops);
         }
+        let Some(port) = self.get_mut(id) else { return };
         port.enqueue(header, frame, large);
         if !port.dirty {
             port.dirty = true;
             self.dirty.push(id);
         }
+    }
+
+    /// Whether a frame of `len` bytes may wait for a port, in a buffer of the pool of large ones or not.
+    fn admits(&self, port: &Port, len: usize, large: bool) -> bool {
+        let (pool, own) = match large {
+            true => (&self.large, LARGE_OWN),
+            false => (&self.small, SMALL_OWN),
+        };
+        // One port that takes nothing leaves half of a pool to the others, two a third, and so on:
+        // the dynamic thresholds of Choudhury and Hahne, as switches with a shared memory have them.
+        let held = port.held(large);
+        port.has_room(len) && (held < own || held < pool.available())
     }
 
     /// Marks a port that takes frames again.

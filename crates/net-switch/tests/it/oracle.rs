@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use net_switch::{Config, DropReason, PortConfig, StormLimits, Switch, Verdict, VlanId};
+use net_switch::{Config, DropReason, Limit, PortConfig, StormLimits, Switch, Verdict, VlanId};
 use net_wire::MacAddr;
 use proptest::prelude::*;
 
@@ -266,6 +266,62 @@ proptest! {
                 }
             }
             prop_assert!(slow.seen.len() <= ADDRESSES + PORTS as usize + 1 + 2);
+        }
+    }
+}
+
+/// Frames of one sender to one address, one after the other, and the milliseconds before them.
+type Alike = (u32, u32, u32, Option<u16>, usize, u64);
+
+fn alike() -> impl Strategy<Value = Vec<Alike>> {
+    let tag = proptest::option::of(0..3u16);
+    let frames = (0..PORTS + 2, 0..9u32, 0..9u32, tag, 1..20usize, 0..3000u64);
+    proptest::collection::vec(frames, 1..60)
+}
+
+proptest! {
+    /// Frames that are decided about together fare as each by itself.
+    #[test]
+    fn a_run_goes_where_each_of_its_frames_goes(runs in alike(), burst in 0..40u32, vlans: bool) {
+        let mut config = Config::new([5; 16]);
+        config.addresses = ADDRESSES;
+        config.addresses_per_port = PER_PORT;
+        let limit = Limit { rate: 3, burst };
+        config.storm.broadcast = limit;
+        config.storm.unknown_unicast = limit;
+        let make = || {
+            let mut switch = crate::with_config(config.clone(), PORTS);
+            if vlans {
+                let vlan = PortConfig::default().vlan(VlanId::new(2));
+                switch.add_port(1, vlan);
+                switch.add_port(2, vlan.isolated(true));
+            }
+            switch
+        };
+        let (mut each, mut together) = (make(), make());
+        let mut now = Duration::ZERO;
+        for (from, dst, src, tag, count, pause) in runs {
+            now += Duration::from_millis(pause);
+            let to = match dst {
+                0 => MacAddr::BROADCAST,
+                1 => GATEWAY,
+                _ => mac(dst),
+            };
+            let mut done = 0;
+            while done < count {
+                let (verdict, held) =
+                    together.forward_run(from, || tag, (to, mac(src)), count - done, now);
+                prop_assert!(held >= 1 && held <= count - done);
+                for _ in 0..held {
+                    let one = each.forward_tagged(from, || tag, to, mac(src), now);
+                    prop_assert_eq!(one, verdict);
+                }
+                done += held;
+            }
+            prop_assert_eq!(each.statistics(), together.statistics());
+            for id in 0..=PORTS {
+                prop_assert_eq!(each.port_statistics(id), together.port_statistics(id));
+            }
         }
     }
 }
