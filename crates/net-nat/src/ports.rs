@@ -113,6 +113,9 @@ impl PortTable {
         let bits = self.next.replace(next).unwrap_or_else(|| random.bits());
         let (port, rest) = bits.below(range.len());
         let port = range.first + port as u16;
+        if mask == u64::MAX && self.is_free(port) {
+            return Some(port);
+        }
         if let Some(port) = self.near(port, rest, range, mask) {
             return Some(port);
         }

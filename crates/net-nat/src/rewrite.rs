@@ -33,16 +33,11 @@ impl Deltas {
     }
 }
 
-/// The changes that putting `new` in the place of `old` makes.
+/// The changes that putting one endpoint in the place of another makes, of which `l3` is that of the
+/// address.
 #[inline(always)]
-pub(crate) fn deltas<F: Family>(
-    protocol: u8,
-    old: Endpoint<F::Addr>,
-    new: Endpoint<F::Addr>,
-) -> Deltas {
-    use crate::address::Address;
-    let l3 = F::Addr::delta(old.addr, new.addr);
-    let port = Delta::new16(old.port, new.port);
+pub(crate) fn deltas<F: Family>(protocol: u8, l3: Delta, (old, new): (u16, u16)) -> Deltas {
+    let port = Delta::new16(old, new);
     let l4 = match protocol {
         ip_proto::TCP | ip_proto::UDP => l3.plus(port),
         icmp if icmp == F::ICMP && F::ICMP_COVERS_ADDRESSES => l3.plus(port),

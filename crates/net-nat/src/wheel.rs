@@ -59,11 +59,16 @@ impl Wheel {
     }
 
     /// Puts a record that is in no slot into that of its deadline.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn link<T: Timed>(&mut self, slab: &mut Slab<T>, number: u32) {
-        let Some(record) = slab.get(number) else {
-            return;
-        };
+        if let Some(&record) = slab.get(number) {
+            self.add(slab, number, record);
+        }
+    }
+
+    /// Writes a record, which is in no slot, and puts it into that of its deadline.
+    #[inline(always)]
+    pub(crate) fn add<T: Timed>(&mut self, slab: &mut Slab<T>, number: u32, mut record: T) {
         let earliest = self.tick.saturating_add(1);
         let due = record.deadline().saturating_add(1);
         let latest = self.tick.saturating_add(SLOTS - 1);
@@ -72,11 +77,12 @@ impl Wheel {
             return;
         };
         let first = core::mem::replace(head, number);
-        if let Some(record) = slab.get_mut(number) {
-            *record.links() = Links {
-                next: first,
-                previous: HEAD | slot,
-            };
+        *record.links() = Links {
+            next: first,
+            previous: HEAD | slot,
+        };
+        if let Some(place) = slab.get_mut(number) {
+            *place = record;
         }
         if let Some(second) = slab.get_mut(first) {
             second.links().previous = number;
@@ -100,13 +106,6 @@ impl Wheel {
         if let Some(after) = slab.get_mut(next) {
             after.links().previous = previous;
         }
-    }
-
-    /// Whether [`Self::step`] may find something.
-    #[inline]
-    pub(crate) fn is_due(&self, now: u32) -> bool {
-        let slot = self.tick % SLOTS;
-        self.tick < now || self.heads.get(slot as usize) != Some(&NONE)
     }
 
     /// The record that the next [`Self::step`] will look at, if it stands in the slot that is being

@@ -14,16 +14,10 @@ use crate::session::Timer;
 use crate::wheel::Due;
 
 impl<F: Family> Nat<F> {
-    /// Whether [`Self::expire_some`] may find something.
-    #[inline(always)]
-    pub(super) fn is_due(&self, common: &Common) -> bool {
-        self.wheel.is_due(common.tick) || self.resting.is_due(common.tick)
-    }
-
     /// Ends what is over, looking at no more than `budget` records; returns how many it looked at.
     #[inline(never)]
     pub(crate) fn expire_some(&mut self, common: &mut Common, budget: usize) -> usize {
-        if !self.is_due(common) {
+        if self.looked_at == common.tick {
             return 0;
         }
         let mut looked = 0;
@@ -41,6 +35,7 @@ impl<F: Family> Nat<F> {
         while looked < budget {
             let due = self.resting.step(&mut self.mappings.slab, common.tick);
             if due == Due::Nothing {
+                self.looked_at = common.tick;
                 break;
             }
             self.prefetch_resting(common);

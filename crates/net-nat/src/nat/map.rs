@@ -1,10 +1,11 @@
 //! Which mapping a new session uses: hosts, what each may have, and outside ports.
 
+use net_wire::checksum::Delta;
 use net_wire::ip_proto;
 
 use super::Nat;
 use super::common::Common;
-use crate::address::Endpoint;
+use crate::address::{Address, Endpoint};
 use crate::config::{Behaviour, Dependence};
 use crate::family::Family;
 use crate::hosts::Host;
@@ -17,6 +18,8 @@ use crate::verdict::DropReason;
 pub(super) struct Grant<A> {
     pub(super) mapping: u32,
     pub(super) outside: Endpoint<A>,
+    /// What this outside address in the place of the inside one changes in a checksum.
+    pub(super) l3: Delta,
 }
 
 /// How a protocol is mapped and filtered.
@@ -105,12 +108,18 @@ impl<F: Family> Nat<F> {
         let record = record.ok_or(DropReason::NoMapping)?;
         let host = self.hosts.get_mut(record.host);
         take_quota(common, host.ok_or(DropReason::NoMapping)?)?;
+        // A forward's is not its host's, perhaps.
         let outside = self.externals.addr(record.external);
         let outside = Endpoint::new(outside.ok_or(DropReason::NoMapping)?, record.outside_port);
+        let l3 = F::Addr::delta(record.inside, outside.addr);
         if record.is_resting() {
             self.wake(mapping);
         }
-        Ok(Grant { mapping, outside })
+        Ok(Grant {
+            mapping,
+            outside,
+            l3,
+        })
     }
 
     /// A new mapping for an inside endpoint, whose host may open a session. With `twice`, another has
@@ -159,10 +168,10 @@ impl<F: Family> Nat<F> {
             .add(hash, key, number, twice, (external, port))
             .ok_or(DropReason::TableFull)?;
         host.mappings += 1;
-        let outside = self.externals.addr(external).ok_or(DropReason::NoPort)?;
         Ok(Grant {
             mapping,
-            outside: Endpoint::new(outside, port),
+            outside: Endpoint::new(host.outside, port),
+            l3: host.l3,
         })
     }
 
@@ -180,7 +189,8 @@ impl<F: Family> Nat<F> {
             return Err(DropReason::TableFull);
         }
         let external = self.externals.assign(addr).ok_or(DropReason::NoPort)?;
-        Ok((self.add_host(common, addr, external), false))
+        let number = self.add_host(common, addr, external);
+        Ok((number.ok_or(DropReason::NoPort)?, false))
     }
 
     /// As [`Self::host`], but a new one keeps to this outside address.
@@ -197,15 +207,17 @@ impl<F: Family> Nat<F> {
             return Err(DropReason::TableFull);
         }
         self.externals.assign_to(external);
-        Ok((self.add_host(common, addr, external), false))
+        let number = self.add_host(common, addr, external);
+        Ok((number.ok_or(DropReason::NoPort)?, false))
     }
 
     #[cold]
-    fn add_host(&mut self, common: &Common, addr: F::Addr, external: u16) -> u32 {
+    fn add_host(&mut self, common: &Common, addr: F::Addr, external: u16) -> Option<u32> {
         let limits = &common.config.limits;
         let openings = TokenBucket::new(limits.new_per_second, limits.new_burst);
         let errors = TokenBucket::new(limits.icmp_per_second, limits.icmp_per_second);
-        self.hosts.add(addr, external, openings, errors)
+        let outside = (external, self.externals.addr(external)?);
+        Some(self.hosts.add(addr, outside, openings, errors))
     }
 
     /// A mapping whose port rested is in use again.

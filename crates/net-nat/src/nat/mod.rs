@@ -42,7 +42,7 @@ use crate::mapping::Mappings;
 use crate::prefix::Prefix;
 use crate::session::Session;
 use crate::steering::FamilySteering;
-use crate::table::{Index, Slab};
+use crate::table::{Index, NONE, Slab};
 use crate::wheel::Wheel;
 
 use common::Common;
@@ -68,6 +68,8 @@ pub(crate) struct Nat<F: Family> {
     contacts: Option<Contacts<F::Addr>>,
     fragments: FragmentTable<F::Addr, Translation<F::Addr>>,
     unsolicited: Unsolicited<F::Addr>,
+    /// The last second in which all that was over has been ended.
+    looked_at: u32,
     steering: FamilySteering<F::Addr>,
     inside: Vec<Prefix<F::Addr>>,
     cache: Cache,
@@ -119,6 +121,7 @@ impl<F: Family> Nat<F> {
             },
             fragments: FragmentTable::new(limits.fragments, &config.seed),
             unsolicited: Unsolicited::new(limits.unsolicited),
+            looked_at: NONE,
             steering: FamilySteering::new(Some(family), config.shard, common.keys, &config.seed),
             inside: family.inside.clone(),
             cache: Cache::new(),

@@ -81,7 +81,7 @@ impl<F: Family> Nat<F> {
     }
 
     /// Opens the session of an outbound packet, and its mapping if there is none; `hash` is the
-    /// mapping's.
+    /// mapping's. With `hairpin`, the other end is an outside address of ours.
     #[inline(always)]
     pub(super) fn open_outbound(
         &mut self,
@@ -89,6 +89,7 @@ impl<F: Family> Nat<F> {
         flow: &Flow<F::Addr>,
         hash: u64,
         tcp: &First,
+        hairpin: bool,
     ) -> Result<u32, DropReason> {
         // Before anything is looked up: it may take away the very mapping that would be found.
         self.make_room(common);
@@ -108,7 +109,7 @@ impl<F: Family> Nat<F> {
         let (protocol, remote) = (flow.protocol, flow.remote);
         let way = Direction::Inbound as u8;
         let back = common.keys.flow(way, protocol, grant.outside, remote);
-        let number = self.open(common, flow, back, (flow.local, grant), tcp)?;
+        let number = self.open(common, flow, back, (flow.local, grant), tcp, hairpin)?;
         if tcp.is_some() {
             // The SYN that waited was for this connection: both ends opened at once.
             self.unsolicited.forget(grant.outside, remote);
@@ -151,14 +152,17 @@ impl<F: Family> Nat<F> {
                 self.map(common, hash, &key, twice)?
             }
         };
-        self.open(common, flow, answers.hash, (inside, grant), tcp)
+        let hairpin = self.externals.number(remote.addr).is_some();
+        let hash = answers.hash;
+        self.open(common, flow, hash, (inside, grant), tcp, hairpin)
     }
 
     /// A new mapping gets sessions that have ended out of the way, a few at a time, so that the table
     /// empties as fast as it fills even if nobody calls `expire`.
     #[inline(always)]
     pub(super) fn make_room(&mut self, common: &mut Common) {
-        if self.is_due(common) {
+        // Once nothing is due, nothing becomes so before the next second.
+        if self.looked_at != common.tick {
             self.expire_some(common, 2);
         }
     }
@@ -173,13 +177,15 @@ impl<F: Family> Nat<F> {
         back: u64,
         (inside, grant): (Endpoint<F::Addr>, Grant<F::Addr>),
         tcp: &First,
+        hairpin: bool,
     ) -> Result<u32, DropReason> {
         let (protocol, remote) = (flow.protocol, flow.remote);
         let hashes = match flow.direction {
             Direction::Outbound => [flow.hash, back],
             Direction::Inbound => [back, flow.hash],
         };
-        let Deltas { l3, l4 } = deltas::<F>(protocol, inside, grant.outside);
+        let ports = (inside.port, grant.outside.port);
+        let Deltas { l3, l4 } = deltas::<F>(protocol, grant.l3, ports);
         let timer = match tcp {
             Some((_, class)) => Timer::of(*class),
             None => self.timer(common, protocol, remote),
@@ -198,6 +204,9 @@ impl<F: Family> Nat<F> {
             session.tcp = *track;
         }
         session.expires = common.deadline(timer as usize);
+        if hairpin {
+            session.set_hairpin();
+        }
         let Some(number) = self.enter(common, session, hashes) else {
             self.rest_if_idle(common, grant.mapping);
             return Err(DropReason::TableFull);
@@ -215,7 +224,7 @@ impl<F: Family> Nat<F> {
     pub(super) fn enter(
         &mut self,
         common: &Common,
-        mut session: Session<F::Addr>,
+        session: Session<F::Addr>,
         hashes: [u64; 2],
     ) -> Option<u32> {
         let (remote, mapping) = (session.remote, session.mapping);
@@ -223,12 +232,8 @@ impl<F: Family> Nat<F> {
         let unanswered = session.is_unanswered();
         let filtering = behaviour(common, session.protocol).filtering;
         let mut contact = None;
-        if self.externals.number(remote).is_some() {
-            session.set_hairpin();
-        }
         let number = self.sessions.take()?;
-        *self.sessions.get_mut(number)? = session;
-        self.wheel.link(&mut self.sessions, number);
+        self.wheel.add(&mut self.sessions, number, session);
         self.index.insert(hashes[0], number);
         if let Some(record) = self.mappings.slab.get_mut(mapping) {
             let meets = !unanswered && filtering == Dependence::AddressDependent;

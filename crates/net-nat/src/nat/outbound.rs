@@ -5,7 +5,7 @@ use net_wire::ip_proto;
 
 use super::Nat;
 use super::common::Common;
-use super::fast::{Coming, Out, TCP_HEADER, UDP_HEADER, segment};
+use super::fast::{Out, TCP_HEADER, UDP_HEADER, segment};
 use super::open::Flow;
 use crate::address::{Address, Endpoint};
 use crate::direction::Direction;
@@ -27,9 +27,12 @@ impl<F: Family> Nat<F> {
         usual: Usual,
         hash: u64,
     ) -> Verdict {
-        // One for each call in a batch, whatever comes of it.
-        let coming = self.coming.pop_front();
-        match self.open_usual(common, packet, usual, hash, coming) {
+        let opened = if usual.protocol == ip_proto::TCP {
+            self.open_usual::<{ ip_proto::TCP }, P>(common, packet, usual, hash)
+        } else {
+            self.open_usual::<{ ip_proto::UDP }, P>(common, packet, usual, hash)
+        };
+        match opened {
             Ok(true) => Verdict::Translated(Side::Outside),
             Ok(false) => self.slow(common, packet, Direction::Outbound),
             Err(reason) => self.refuse_usual(common, packet, usual, reason),
@@ -39,18 +42,23 @@ impl<F: Family> Nat<F> {
     /// Opens the session of a usual packet and translates it; false, and nothing has been done, if
     /// anything about it is out of the ordinary.
     ///
-    /// All that this calls is compiled into one function, and nothing that it knows goes by
-    /// reference to another: what is put together in memory and read back at once would have to wait
-    /// until the stores to the tables are done.
-    #[inline(always)]
-    fn open_usual<P: IpPacket + ?Sized>(
+    /// All that this calls is compiled into one function for each protocol, and nothing that it knows
+    /// goes by reference to another: what is put together in memory and read back at once would have to
+    /// wait until the stores to the tables are done.
+    #[inline(never)]
+    fn open_usual<const PROTOCOL: u8, P: IpPacket + ?Sized>(
         &mut self,
         common: &mut Common,
         packet: &mut P,
         usual: Usual,
         hash: u64,
-        coming: Option<Coming<F::Addr>>,
     ) -> Result<bool, DropReason> {
+        // One for each call in a batch, whatever comes of it.
+        let coming = self.coming.pop_front();
+        let usual = Usual {
+            protocol: PROTOCOL,
+            ..usual
+        };
         let head = packet.head();
         let Some(header) = usual_header::<F>(head, &usual) else {
             return Ok(false);
@@ -63,7 +71,7 @@ impl<F: Family> Nat<F> {
             }
             None => {
                 // Both are far away: on their way together, while the packet is looked at.
-                let hash = self.mapping_hash(common, usual.protocol, local, remote);
+                let hash = self.mapping_hash(common, PROTOCOL, local, remote);
                 self.mappings.prefetch(hash);
                 self.hosts.prefetch(local.addr);
                 hash
@@ -81,7 +89,7 @@ impl<F: Family> Nat<F> {
         if !ordinary {
             return Ok(false);
         }
-        let tcp = if header.kind == Kind::Tcp {
+        let tcp = if PROTOCOL == ip_proto::TCP {
             let bytes = head.get(F::L4..).unwrap_or_default();
             match segment(bytes, header.end - F::L4).and_then(|s| Track::open_syn(&s)) {
                 Some(track) => Some((track, Class::Opening)),
@@ -92,20 +100,20 @@ impl<F: Family> Nat<F> {
         };
         let flow = Flow {
             direction: Direction::Outbound,
-            protocol: header.protocol,
+            protocol: PROTOCOL,
             local,
             remote,
             hash,
         };
-        let number = self.open_outbound(common, &flow, mapping, &tcp)?;
+        let number = self.open_outbound(common, &flow, mapping, &tcp, false)?;
         let Some(session) = self.sessions.get(number) else {
             return Ok(false);
         };
-        if header.kind == Kind::Tcp {
-            Self::forward::<Out, P>(session, common, packet, ip_proto::TCP, TCP_HEADER);
-        } else {
-            Self::forward::<Out, P>(session, common, packet, ip_proto::UDP, UDP_HEADER);
-        }
+        let len = match PROTOCOL {
+            ip_proto::TCP => TCP_HEADER,
+            _ => UDP_HEADER,
+        };
+        Self::forward::<Out, P>(session, common, packet, PROTOCOL, len);
         if usual.may_fragment {
             F::renumber(packet.head_mut(), &mut common.ids);
         }
@@ -237,7 +245,8 @@ impl<F: Family> Nat<F> {
     ) -> Result<u32, DropReason> {
         let tcp = self.first_segment(common, head, header, Direction::Outbound)?;
         let mapping = self.mapping_hash(common, flow.protocol, flow.local, flow.remote);
-        self.open_outbound(common, flow, mapping, &tcp)
+        let hairpin = self.externals.number(flow.remote.addr).is_some();
+        self.open_outbound(common, flow, mapping, &tcp, hairpin)
     }
 
     /// No session for a packet from the inside: the sender may hear why.

@@ -247,7 +247,9 @@ impl<F: Family> Nat<F> {
         if !same || twice.is_some() || self.sessions.is_full() {
             return None;
         }
-        let Deltas { l3, l4 } = deltas::<F>(protocol, saved.inside, saved.outside);
+        let l3 = F::Addr::delta(saved.inside.addr, saved.outside.addr);
+        let ports = (saved.inside.port, saved.outside.port);
+        let Deltas { l3, l4 } = deltas::<F>(protocol, l3, ports);
         let mut session = Session::new(
             protocol,
             saved.inside,
@@ -263,6 +265,9 @@ impl<F: Family> Nat<F> {
             session.set_answered();
         }
         session.expires = common.tick.saturating_add(saved.seconds);
+        if self.externals.number(remote.addr).is_some() {
+            session.set_hairpin();
+        }
         self.wake(mapping);
         self.enter(common, session, [out.hash, back.hash])
             .map(|_| ())
