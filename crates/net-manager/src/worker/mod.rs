@@ -21,6 +21,8 @@ mod ports;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod rings_tests;
+#[cfg(test)]
+mod runs_tests;
 mod spin;
 #[cfg(test)]
 mod spin_tests;

@@ -19,7 +19,7 @@ const BROADCAST: MacAddr = MacAddr::BROADCAST;
 /// Experimental (RFC 5342, section 2.3.2): no protocol of the gateway's.
 const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
 
-fn mac(n: usize) -> MacAddr {
+pub(super) fn mac(n: usize) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, n as u8 + 1])
 }
 
@@ -27,15 +27,15 @@ fn frame(dst: MacAddr, src: MacAddr, payload: &[u8]) -> Vec<u8> {
     [&dst.0[..], &src.0, &ETHERTYPE, payload].concat()
 }
 
-struct Bench {
-    worker: Worker,
+pub(super) struct Bench {
+    pub(super) worker: Worker,
     _commands: mpsc::Sender<Command>,
     guests: Vec<MemoryBackend>,
     now: Duration,
 }
 
 impl Bench {
-    fn new(change: impl FnOnce(&mut NetworkConfig)) -> Self {
+    pub(super) fn new(change: impl FnOnce(&mut NetworkConfig)) -> Self {
         let mut config = NetworkConfig {
             dns: vec!["192.0.2.53:53".parse().unwrap()],
             // Advertisements would come between what the tests count.
@@ -54,7 +54,7 @@ impl Bench {
         }
     }
 
-    fn attach(&mut self, port: PortOptions) -> Result<usize, ManagerError> {
+    pub(super) fn attach(&mut self, port: PortOptions) -> Result<usize, ManagerError> {
         let (far, near) = memory::pair_with(Capabilities::default(), 4096);
         self.attach_backend(near, port)?;
         self.guests.push(far);
@@ -76,7 +76,7 @@ impl Bench {
     }
 
     /// Sends frames from a guest and lets the worker work.
-    fn send(&mut self, guest: usize, frames: &[Vec<u8>]) {
+    pub(super) fn send(&mut self, guest: usize, frames: &[Vec<u8>]) {
         for frame in frames {
             let segments = [IoSegment::from(&frame[..])];
             let frame = TxFrame {
@@ -95,7 +95,7 @@ impl Bench {
     }
 
     /// What a guest was given, of the tests' kind.
-    fn received(&mut self, guest: usize) -> Vec<Vec<u8>> {
+    pub(super) fn received(&mut self, guest: usize) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         let mut take = |packets: &mut [net_datapath::ZeroCopyPacket<'_>]| {
             for packet in packets {
@@ -108,7 +108,7 @@ impl Bench {
         all
     }
 
-    fn counts(&mut self) -> Vec<usize> {
+    pub(super) fn counts(&mut self) -> Vec<usize> {
         (0..self.guests.len())
             .map(|guest| self.received(guest).len())
             .collect()
