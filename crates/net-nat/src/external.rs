@@ -216,9 +216,12 @@ impl<A: Address> Externals<A> {
         let port = if own {
             ports.is_free(inside_port).then_some(inside_port)?
         } else {
-            ports.choose(owners, range, parity, random)?
+            ports.choose(range, parity, random)?
         };
         ports.take(owners, port, mapping);
+        if !own {
+            ports.choose_ahead(owners, range, parity, random);
+        }
         Some(port)
     }
 

@@ -4,7 +4,7 @@
 
 use alloc::boxed::Box;
 
-use net_datapath::prefetch::{prefetch_read, prefetch_write};
+use net_datapath::prefetch::prefetch_write;
 
 use crate::hash::{Bits, Random};
 
@@ -59,8 +59,39 @@ pub(crate) struct PortTable {
     free: Box<[u64; PORTS / 64]>,
     /// A bit for each word of `free` that is not zero.
     words: [u64; PORTS / 64 / 64],
-    /// What the next choice is made by. Drawn one ahead, so that what it looks at can be asked for.
-    next: Option<Bits>,
+    /// The port that is chosen next, if it will do: so what it stands in can be asked for.
+    next: Option<u16>,
+}
+
+/// The ports of a word that have this parity.
+#[inline]
+fn mask(parity: Option<u16>) -> u64 {
+    match parity {
+        None => u64::MAX,
+        Some(odd) => 0x5555_5555_5555_5555 << (odd & 1),
+    }
+}
+
+/// A bit of a word that is not 0, each with the same likelihood.
+#[inline]
+fn any_bit(word: u64, random: Bits) -> u16 {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    // How many there are in each byte, and in all up to each: a loop over them all would turn out another
+    // way each time, for which a processor waits longer than for this.
+    let pairs = word - (word >> 1 & 0x5555_5555_5555_5555);
+    let nibbles = (pairs & 0x3333_3333_3333_3333) + (pairs >> 2 & 0x3333_3333_3333_3333);
+    let bytes = (nibbles + (nibbles >> 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    let upto = bytes.wrapping_mul(LOW);
+    let rank = u64::from(random.below((upto >> 56) as u32).0);
+    // The bytes before the one with that bit: up to each there are `rank` or fewer.
+    let before = (((rank * LOW) | (LOW << 7)) - upto) >> 7 & LOW;
+    let start = before.wrapping_mul(LOW) >> 56 << 3;
+    let skipped = (upto << 8) >> start & 0xff;
+    let mut left = word >> start;
+    for _ in skipped..rank {
+        left &= left - 1;
+    }
+    start as u16 + left.trailing_zeros() as u16
 }
 
 /// The mapping that this owner of a port stands for.
@@ -93,69 +124,72 @@ impl PortTable {
     /// A free port of the range, chosen at random (RFC 6056, section 3.3); with `parity`, odd or even
     /// as that is.
     ///
-    /// The random number names a port, and where that is taken another one of its word of 64, each
+    /// A random number names a port, and where that is taken another one of its word of 64, each
     /// with the same likelihood: one look while a word has a free port, and no port is likelier than
     /// others because its neighbours are taken, as with a search from there on.
     #[inline(always)]
     pub(crate) fn choose(
         &mut self,
-        owners: &[u32],
         range: PortRange,
         parity: Option<u16>,
         random: &mut Random,
     ) -> Option<u16> {
-        let mask = match parity {
-            None => u64::MAX,
-            Some(odd) => 0x5555_5555_5555_5555 << (odd & 1),
-        };
-        let next = random.bits();
-        self.prefetch(owners, range.first + next.below(range.len()).0 as u16);
-        let bits = self.next.replace(next).unwrap_or_else(|| random.bits());
-        let (port, rest) = bits.below(range.len());
-        let port = range.first + port as u16;
-        if mask == u64::MAX && self.is_free(port) {
+        if let Some(port) = self.next.take()
+            && range.contains(port)
+            && parity.is_none_or(|odd| (port ^ odd) & 1 == 0)
+            && self.is_free(port)
+        {
             return Some(port);
         }
-        if let Some(port) = self.near(port, rest, range, mask) {
-            return Some(port);
-        }
-        self.choose_again(range, mask, random)
+        self.choose_anew(range, parity, random)
     }
 
-    /// Asks for what taking a port needs.
+    /// Chooses the port that [`Self::choose`] will give if it is asked for the like again, and asks for
+    /// where its owner stands: that is cold in a large table, and its place not known from the random
+    /// number alone where most ports are taken.
     #[inline(always)]
-    fn prefetch(&self, owners: &[u32], port: u16) {
-        if let Some(word) = self.free.get(usize::from(port / 64)) {
-            prefetch_read(core::ptr::from_ref(word));
-        }
-        if let Some(owner) = owners.get(usize::from(port)) {
+    pub(crate) fn choose_ahead(
+        &mut self,
+        owners: &[u32],
+        range: PortRange,
+        parity: Option<u16>,
+        random: &mut Random,
+    ) {
+        let (port, rest) = random.bits().below(range.len());
+        let port = range.first + port as u16;
+        self.next = if parity.is_none() && self.is_free(port) {
+            Some(port)
+        } else {
+            self.near(port, rest, range, mask(parity))
+        };
+        if let Some(owner) = self.next.and_then(|next| owners.get(usize::from(next))) {
             prefetch_write(core::ptr::from_ref(owner).cast_mut());
         }
     }
 
     /// A free port of the word that `port` is in: that one, or one at random.
-    #[inline(always)]
+    #[inline(never)]
     fn near(&self, port: u16, rest: Bits, range: PortRange, mask: u64) -> Option<u16> {
         let word = port / 64;
         let free = self.free.get(usize::from(word))? & mask & range.of_word(word);
         if free >> (port % 64) & 1 == 1 {
             return Some(port);
         }
-        if free == 0 {
-            return None;
-        }
-        let (mut left, skip) = (free, rest.below(free.count_ones()).0);
-        for _ in 0..skip {
-            left &= left - 1;
-        }
-        Some(word * 64 + left.trailing_zeros() as u16)
+        (free != 0).then(|| word * 64 + any_bit(free, rest))
     }
 
-    /// Goes on where the first word had no port.
+    /// Chooses where nothing was chosen ahead that will do.
     #[cold]
-    fn choose_again(&self, range: PortRange, mask: u64, random: &mut Random) -> Option<u16> {
+    #[inline(never)]
+    fn choose_anew(
+        &self,
+        range: PortRange,
+        parity: Option<u16>,
+        random: &mut Random,
+    ) -> Option<u16> {
+        let mask = mask(parity);
         let mut first = range.first;
-        for _ in 1..TRIES {
+        for _ in 0..TRIES {
             let (port, rest) = random.bits().below(range.len());
             first = range.first + port as u16;
             if let Some(port) = self.near(first, rest, range, mask) {
@@ -269,14 +303,14 @@ mod tests {
             last: 3000,
         };
         for mapping in 0..2001 {
-            let port = table.choose(&owners, range, None, &mut random).unwrap();
+            let port = table.choose(range, None, &mut random).unwrap();
             assert!(range.contains(port) && table.is_free(port));
             table.take(&mut owners, port, mapping);
             assert_eq!(mapping_of(owners[usize::from(port)]), Some(mapping));
         }
-        assert_eq!(table.choose(&owners, range, None, &mut random), None);
+        assert_eq!(table.choose(range, None, &mut random), None);
         table.release(&mut owners, 1500);
-        assert_eq!(table.choose(&owners, range, None, &mut random), Some(1500));
+        assert_eq!(table.choose(range, None, &mut random), Some(1500));
         assert!(table.is_consistent(&owners));
     }
 
@@ -289,12 +323,12 @@ mod tests {
             last: 5100,
         };
         for _ in 0..50 {
-            let port = table.choose(&owners, range, Some(7), &mut random).unwrap();
+            let port = table.choose(range, Some(7), &mut random).unwrap();
             assert_eq!(port % 2, 1);
             table.take(&mut owners, port, 0);
         }
-        assert_eq!(table.choose(&owners, range, Some(1), &mut random), None);
-        assert!(table.choose(&owners, range, Some(0), &mut random).is_some());
+        assert_eq!(table.choose(range, Some(1), &mut random), None);
+        assert!(table.choose(range, Some(0), &mut random).is_some());
     }
 
     #[test]
@@ -315,7 +349,7 @@ mod tests {
         let mut chosen = std::collections::HashMap::new();
         let draws = 400_000;
         for _ in 0..draws {
-            let port = table.choose(&owners, range, None, &mut random).unwrap();
+            let port = table.choose(range, None, &mut random).unwrap();
             assert!(range.contains(port) && left(port));
             *chosen.entry(port).or_insert(0) += 1;
         }
@@ -354,6 +388,28 @@ mod tests {
     }
 
     #[test]
+    fn any_bit_of_a_word_is_chosen_as_often_as_any_other() {
+        let mut random = Random::new(&[5; 16]);
+        for word in [
+            1,
+            1 << 63,
+            u64::MAX,
+            0x8000_0000_0000_0001,
+            0x00f0_0100_8000_ff03,
+        ] {
+            let mut chosen = [0; 64];
+            let each = 2_000;
+            for _ in 0..each * word.count_ones() {
+                chosen[usize::from(any_bit(word, random.bits()))] += 1;
+            }
+            for (bit, &times) in chosen.iter().enumerate() {
+                let wanted = (word >> bit & 1) as i32 * each as i32;
+                assert!((times - wanted).abs() < 300, "{bit} of {word:x}: {times}");
+            }
+        }
+    }
+
+    #[test]
     fn shares_cover_the_range_without_overlap() {
         for count in [1, 2, 3, 7, 256] {
             let mut next = u32::from(HIGH.first);
@@ -374,6 +430,6 @@ mod tests {
         let range = PortRange { first: 9, last: 10 };
         table.reserve(&mut owners, 9);
         assert_eq!(mapping_of(owners[9]), None);
-        assert_eq!(table.choose(&owners, range, None, &mut random), Some(10));
+        assert_eq!(table.choose(range, None, &mut random), Some(10));
     }
 }

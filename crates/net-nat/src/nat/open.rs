@@ -15,6 +15,7 @@ use crate::hash::Keys;
 use crate::mapping::MappingKey;
 use crate::rewrite::{Deltas, deltas};
 use crate::session::{Session, Timer};
+use crate::table::Gap;
 use crate::tcp::{Class, Track};
 use crate::verdict::DropReason;
 
@@ -28,6 +29,8 @@ pub(super) struct Flow<A> {
     pub(super) remote: Endpoint<A>,
     /// Of all that.
     pub(super) hash: u64,
+    /// Where its session is entered, if that was looked for already.
+    pub(super) gap: Option<Gap>,
 }
 
 impl<A: Address> Flow<A> {
@@ -45,18 +48,28 @@ impl<A: Address> Flow<A> {
             local,
             remote,
             hash: keys.flow(direction as u8, protocol, local, remote),
+            gap: None,
         }
+    }
+
+    /// Where its session is entered.
+    #[inline(always)]
+    pub(super) fn gap(&self) -> Gap {
+        self.gap.unwrap_or(Gap::of(self.hash))
     }
 }
 
 /// The state of TCP after the first segment, of a session of TCP.
 pub(super) type First = Option<(Track, Class)>;
 
+/// Sessions that are asked for before the one that is being entered.
+const AHEAD: usize = 16;
+
 /// A new session that the outside cannot reach yet.
 ///
-/// The places where it is entered for that lie anywhere in memory. Within a batch they are asked for
-/// when the session is made and used when the batch is done, or when somebody inside calls from
-/// without: by then they are there.
+/// The places where it is entered for that lie anywhere in memory. Those of a batch are asked for and
+/// used together when it is done, or when somebody inside calls from without: many of them can be on
+/// their way at once, and nothing else waits for them.
 pub(super) struct Pending {
     /// What inbound packets find it by.
     hash: u64,
@@ -97,19 +110,24 @@ impl<F: Family> Nat<F> {
             return Err(DropReason::TableFull);
         }
         let key = self.mapping_key(common, flow.protocol, flow.local, flow.remote);
-        let known = self.mappings.find(hash, &key);
+        let gap = self.mappings.gap(hash);
+        let known = match gap {
+            Some(_) => None,
+            None => self.mappings.find(hash, &key),
+        };
         let known = match known {
             None => self.own_mapping(flow.protocol, flow.local),
             known => known,
         };
         let grant = match known {
             Some(mapping) => self.admit(common, mapping)?,
-            None => self.map(common, hash, &key, false)?,
+            None => self.map(common, gap.or(Some(Gap::of(hash))), &key)?,
         };
         let (protocol, remote) = (flow.protocol, flow.remote);
         let way = Direction::Inbound as u8;
         let back = common.keys.flow(way, protocol, grant.outside, remote);
-        let number = self.open(common, flow, back, (flow.local, grant), tcp, hairpin)?;
+        let places = (flow.gap(), back);
+        let number = self.open(common, flow, places, (flow.local, grant), tcp, hairpin)?;
         if tcp.is_some() {
             // The SYN that waited was for this connection: both ends opened at once.
             self.unsolicited.forget(grant.outside, remote);
@@ -149,12 +167,12 @@ impl<F: Family> Nat<F> {
                 let hash = key.hash(&common.keys);
                 // Its own packets may leave by a forward from elsewhere.
                 let twice = self.mappings.find(hash, &key).is_some();
-                self.map(common, hash, &key, twice)?
+                self.map(common, (!twice).then(|| Gap::of(hash)), &key)?
             }
         };
         let hairpin = self.externals.number(remote.addr).is_some();
-        let hash = answers.hash;
-        self.open(common, flow, hash, (inside, grant), tcp, hairpin)
+        let places = (answers.gap(), flow.hash);
+        self.open(common, flow, places, (inside, grant), tcp, hairpin)
     }
 
     /// A new mapping gets sessions that have ended out of the way, a few at a time, so that the table
@@ -167,23 +185,18 @@ impl<F: Family> Nat<F> {
         }
     }
 
-    /// Makes the record of a session and puts it everywhere it belongs; there is room. `back` is the
-    /// hash of the other direction.
+    /// Makes the record of a session and puts it everywhere it belongs; there is room.
     #[inline(always)]
     fn open(
         &mut self,
         common: &mut Common,
         flow: &Flow<F::Addr>,
-        back: u64,
+        places: (Gap, u64),
         (inside, grant): (Endpoint<F::Addr>, Grant<F::Addr>),
         tcp: &First,
         hairpin: bool,
     ) -> Result<u32, DropReason> {
         let (protocol, remote) = (flow.protocol, flow.remote);
-        let hashes = match flow.direction {
-            Direction::Outbound => [flow.hash, back],
-            Direction::Inbound => [back, flow.hash],
-        };
         let ports = (inside.port, grant.outside.port);
         let Deltas { l3, l4 } = deltas::<F>(protocol, grant.l3, ports);
         let timer = match tcp {
@@ -207,7 +220,7 @@ impl<F: Family> Nat<F> {
         if hairpin {
             session.set_hairpin();
         }
-        let Some(number) = self.enter(common, session, hashes) else {
+        let Some(number) = self.enter(common, session, places) else {
             self.rest_if_idle(common, grant.mapping);
             return Err(DropReason::TableFull);
         };
@@ -218,23 +231,25 @@ impl<F: Family> Nat<F> {
         Ok(number)
     }
 
-    /// Puts a session everywhere it belongs, found from the inside and from the outside by these
-    /// hashes; `None` if the table is full.
+    /// Puts a session everywhere it belongs, found from the inside at a place and from the outside by
+    /// a hash; `None` if the table is full.
     #[inline(always)]
     pub(super) fn enter(
         &mut self,
         common: &Common,
         session: Session<F::Addr>,
-        hashes: [u64; 2],
+        (gap, back): (Gap, u64),
     ) -> Option<u32> {
         let (remote, mapping) = (session.remote, session.mapping);
-        self.index.prefetch(hashes[1]);
+        if !self.in_batch {
+            self.index.prefetch(back);
+        }
         let unanswered = session.is_unanswered();
         let filtering = behaviour(common, session.protocol).filtering;
         let mut contact = None;
         let number = self.sessions.take()?;
         self.wheel.add(&mut self.sessions, number, session);
-        self.index.insert(hashes[0], number);
+        self.index.fill(gap, number);
         if let Some(record) = self.mappings.slab.get_mut(mapping) {
             let meets = !unanswered && filtering == Dependence::AddressDependent;
             let is_sole = meets && record.is_forsaken();
@@ -250,7 +265,7 @@ impl<F: Family> Nat<F> {
             }
         }
         let pending = Pending {
-            hash: hashes[1],
+            hash: back,
             number,
             contact,
         };
@@ -272,9 +287,16 @@ impl<F: Family> Nat<F> {
 
     fn settle_all(&mut self) {
         let mut pending = core::mem::take(&mut self.pending);
-        for new in pending.drain(..) {
-            self.enter_outside(&new);
+        for new in pending.iter().take(AHEAD) {
+            self.index.prefetch(new.hash);
         }
+        for (at, new) in pending.iter().enumerate() {
+            if let Some(later) = pending.get(at + AHEAD) {
+                self.index.prefetch(later.hash);
+            }
+            self.enter_outside(new);
+        }
+        pending.clear();
         self.pending = pending;
     }
 

@@ -19,7 +19,7 @@ use crate::verdict::{DropReason, Side, Verdict};
 impl<F: Family> Nat<F> {
     /// A usual packet from the inside for which the quick way has found no session: the first one of
     /// a flow, nearly always.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn first<P: IpPacket + ?Sized>(
         &mut self,
         common: &mut Common,
@@ -34,8 +34,7 @@ impl<F: Family> Nat<F> {
         };
         match opened {
             Ok(true) => Verdict::Translated(Side::Outside),
-            Ok(false) => self.slow(common, packet, Direction::Outbound),
-            Err(reason) => self.refuse_usual(common, packet, usual, reason),
+            opened => self.not_opened(common, packet, usual, opened.err()),
         }
     }
 
@@ -70,10 +69,10 @@ impl<F: Family> Nat<F> {
                 coming.mapping
             }
             None => {
-                // Both are far away: on their way together, while the packet is looked at.
+                // Far away, perhaps: on its way while the host is looked for and the packet looked at.
                 let hash = self.mapping_hash(common, PROTOCOL, local, remote);
                 self.mappings.prefetch(hash);
-                self.hosts.prefetch(local.addr);
+                self.hosts.find(local.addr);
                 hash
             }
         };
@@ -83,10 +82,10 @@ impl<F: Family> Nat<F> {
             && remote.addr.is_host()
             && self.externals.number(remote.addr).is_none()
             && self.steering.of_host(local.addr) == self.steering.shard.number
-            && (!too_long || packet.is_super_frame())
-            // A packet before this one may have opened it.
-            && self.index.lacks(hash);
-        if !ordinary {
+            && (!too_long || packet.is_super_frame());
+        // A packet before this one may have opened it.
+        let gap = self.index.gap(hash);
+        if !ordinary || gap.is_none() {
             return Ok(false);
         }
         let tcp = if PROTOCOL == ip_proto::TCP {
@@ -104,6 +103,7 @@ impl<F: Family> Nat<F> {
             local,
             remote,
             hash,
+            gap,
         };
         let number = self.open_outbound(common, &flow, mapping, &tcp, false)?;
         let Some(session) = self.sessions.get(number) else {
@@ -121,16 +121,19 @@ impl<F: Family> Nat<F> {
         Ok(true)
     }
 
-    /// No session for a usual packet.
+    /// A usual packet that got no session: not in this way, or for a reason not at all.
     #[cold]
     #[inline(never)]
-    fn refuse_usual<P: IpPacket + ?Sized>(
+    fn not_opened<P: IpPacket + ?Sized>(
         &mut self,
         common: &mut Common,
         packet: &mut P,
         usual: Usual,
-        reason: DropReason,
+        reason: Option<DropReason>,
     ) -> Verdict {
+        let Some(reason) = reason else {
+            return self.slow(common, packet, Direction::Outbound);
+        };
         match usual_header::<F>(packet.head(), &usual) {
             Some(header) => self.refuse_outbound(common, packet, &header, reason),
             None => common.refuse(reason),
