@@ -136,24 +136,22 @@ impl Core {
         self.end_run(from, &mut run, frames, frames.len(), now);
     }
 
-    /// How many frames from the front have the same addresses and type, and may pass; more may.
+    /// How many frames from the front have the same addresses, type and, if any, tag, and may pass; more
+    /// may.
     fn let_pass(&mut self, from: PortId, frames: &[ZeroCopyPacket<'_>]) -> usize {
         let Some((first, rest)) = frames.split_first() else {
             return 0;
         };
-        let header = first.head().first_chunk::<{ ethernet::HEADER_LEN }>();
-        let kind = header.map_or(EtherType(0), |header| {
-            EtherType(u16::from_be_bytes([header[12], header[13]]))
+        // Two bytes more than the header, where a tag is.
+        let start = first.head().first_chunk::<{ ethernet::HEADER_LEN + 2 }>();
+        let kind = start.map_or(EtherType(0), |start| {
+            EtherType(u16::from_be_bytes([start[12], start[13]]))
         });
-        let looks = self.has_gateway && Gateway::looks_into(kind) && !self.is_router(from, first);
-        if looks && !self.gateway.may_pass(first) {
-            return 0;
+        if self.has_gateway && Gateway::looks_into(kind) && !self.is_router(from, first) {
+            return self.gateway.may_pass(first).into();
         }
-        // Tags may differ, and what else has to be looked into is decided about one by one.
-        if looks || matches!(kind, EtherType::VLAN | EtherType::QINQ) {
-            return 1;
-        }
-        let alike = |frame: &&ZeroCopyPacket<'_>| frame.head().first_chunk() == header;
+        let alike =
+            |frame: &&ZeroCopyPacket<'_>| start.is_some() && frame.head().first_chunk() == start;
         1 + rest.iter().take_while(alike).count()
     }
 

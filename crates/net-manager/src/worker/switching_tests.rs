@@ -314,6 +314,31 @@ fn ports_that_take_nothing_leave_buffers_for_the_others() {
     }
 }
 
+/// Whoever floods a guest that takes nothing has no copies made beyond what waits.
+#[test]
+fn so_many_frames_wait_for_a_guest() {
+    let mut bench = Bench::new(|_| {});
+    bench.attach(PortOptions::default()).unwrap();
+    let (far, mut near) = memory::pair_with(Capabilities::default(), 4096);
+    near.set_faults(Faults {
+        transmit_blocks: u32::MAX,
+        ..Faults::default()
+    });
+    bench.attach_backend(near, PortOptions::default()).unwrap();
+    bench.guests.push(far);
+    bench.send(1, &[frame(BROADCAST, mac(1), b"here")]);
+    let number = |n: u16| frame(mac(1), mac(0), &n.to_be_bytes());
+    for turn in 0..3 {
+        let frames: Vec<_> = (0..250).map(|n| number(turn * 250 + n)).collect();
+        bench.send(0, &frames);
+    }
+    let ports = &bench.worker.core.ports;
+    let statistics = ports.iter().map(|(_, port)| port.statistics);
+    let drops: Vec<u64> = statistics.map(|it| it.queue_drops).collect();
+    assert_eq!(drops, [0, 750 - 512]);
+    assert_eq!(bench.counts()[1], 0);
+}
+
 #[test]
 fn a_group_is_sent_to_who_listens() {
     let mut bench = Bench::new(|config| config.snooping = true);
