@@ -31,19 +31,13 @@ pub(crate) fn collect(
     let mut bytes = 0;
     // A chain in more pieces than a packet has room for.
     let mut many = None;
-    let singles = running.look_ahead(Access::Read, most, ahead);
-    let (count, whole) = match header_len {
+    let singles = running.look_ahead(Access::Read, header_len, most, ahead);
+    bytes += match header_len {
         12 => push_singles::<12>(&mut fill, singles),
         _ => push_singles::<10>(&mut fill, singles),
     };
-    bytes += whole;
-    if let Some(last) = count.checked_sub(1).and_then(|last| singles.get(last))
-        && last.piece.len < header_len
-    {
-        fault = Some(QueueError::TooShort(last.piece.len));
-    }
-    running.ring.take(count);
-    let singles = singles.get(..count).unwrap_or_default();
+    running.ring.take(singles);
+    let count = singles.len();
     // Whatever comes behind the first chain of another kind is taken one by one.
     while fault.is_none() && count + chains.len() < most {
         buffers.clear();
@@ -104,38 +98,35 @@ pub(crate) fn collect(
     taken
 }
 
-/// Makes the packets in one piece each, up to the first that is too short for a header; how many pieces
-/// that were, and the bytes of all packets.
+/// Makes the packets of frames in one piece each, behind headers of `HEADER` bytes, 12 or 10; the bytes
+/// of all packets.
 // A function of its own: its loop has registers enough where it is not part of another.
 #[inline(never)]
-fn push_singles<const HEADER: usize>(
-    batch: &mut PacketFill<'_, '_>,
-    singles: &[Single],
-) -> (usize, usize) {
-    let (mut count, mut bytes) = (0, 0);
+fn push_singles<const HEADER: usize>(batch: &mut PacketFill<'_, '_>, singles: &[Single]) -> usize {
+    let mut bytes = 0;
     for single in singles {
-        count += 1;
-        if single.piece.len < HEADER {
-            break;
-        }
-        bytes += push_one::<HEADER>(batch, single.piece);
+        bytes += push_one::<HEADER>(batch, single);
     }
-    (count, bytes)
+    bytes
 }
 
-/// Makes the packet in one piece, which holds a header of `HEADER` bytes, 12 or 10, at least; its
-/// length, 0 for no frame.
+/// Makes the packet of one of them; its length, 0 for no frame.
 #[inline(always)]
-fn push_one<const HEADER: usize>(batch: &mut PacketFill<'_, '_>, piece: Piece) -> usize {
-    // SAFETY: the piece was translated from the queue's memory, which is mapped as long as the
-    // queue runs; the caller ends the packet before that.
-    let segment = unsafe { IoSegment::from_raw(piece.host, piece.len) };
-    let frame = segment.slice(HEADER, usize::MAX);
+fn push_one<const HEADER: usize>(batch: &mut PacketFill<'_, '_>, single: &Single) -> usize {
+    let frame = single.frame(HEADER);
+    // SAFETY: both were translated from the queue's memory, which is mapped as long as the queue runs;
+    // the caller ends the packet before that.
+    let (header, frame) = unsafe {
+        (
+            IoSegment::from_raw(single.header, HEADER),
+            IoSegment::from_raw(frame.host, frame.len),
+        )
+    };
     if !(MIN_FRAME..=MAX_FRAME).contains(&frame.len()) {
         return 0;
     }
     let mut bytes = [0; VirtioNetHdr::LEN];
-    segment.copy_to_slice(0, &mut bytes[..HEADER]);
+    header.copy_to_slice(0, &mut bytes[..HEADER]);
     let header = VirtioNetHdr::from_bytes(&bytes);
     match batch.push_segment(frame, header) {
         Ok(_) => frame.len(),

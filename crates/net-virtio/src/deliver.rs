@@ -101,7 +101,7 @@ pub(crate) fn deliver(
 }
 
 /// The usual case, for as many frames from the front as it is the case of: the guest takes the frame as
-/// it is, and the next chain is one piece that holds all of it. Returns how many; the queue is then to
+/// it is, and the next chain has one piece that holds all of it. Returns how many; the queue is then to
 /// be published, and [`deliver`] decides about the next frame.
 ///
 /// `agreed` are the offloads that the holder of the device may use.
@@ -120,18 +120,18 @@ pub(crate) fn deliver_run(
     let (mut done, mut bytes) = (0, 0);
     while done < frames.len() {
         let rest = frames.get(done..).unwrap_or_default();
-        let singles = running.look_ahead(Access::Write, rest.len(), ahead);
+        let singles = running.look_ahead(Access::Write, terms.header_len, rest.len(), ahead);
         let found = singles.len();
         let (count, whole) = match terms.header_len {
             12 => write_singles::<12>(singles, terms, agreed, rest),
             _ => write_singles::<10>(singles, terms, agreed, rest),
         };
         bytes += whole;
-        running.ring.take(count);
         let written = singles.get(..count).unwrap_or_default();
+        running.ring.take(written);
         running.ring.push_singles(written);
         if let Some(dirty) = &running.dirty {
-            dirty.singles(&running.memory, written);
+            dirty.singles(&running.memory, written, terms.header_len);
         }
         done += count;
         if count < found || found == 0 {
@@ -143,7 +143,7 @@ pub(crate) fn deliver_run(
     done
 }
 
-/// Writes each frame, behind a header of `HEADER` bytes, into the buffer of the same number, up to the
+/// Writes each frame, and its header of `HEADER` bytes, into the chain of the same number, up to the
 /// first that it cannot be; how many that were, and the bytes of all frames.
 // A function of its own: its loop has registers enough where it is not part of another.
 #[inline(never)]
@@ -159,18 +159,18 @@ fn write_singles<const HEADER: usize>(
             [one] => one.len(),
             _ => frame.len(),
         };
-        let need = HEADER + len;
+        let room = single.frame(HEADER);
         if !(MIN_FRAME..=MAX_FRAME).contains(&len)
-            || single.piece.len < need
+            || room.len < len
             || !may_pass(&frame.header, terms.offloads, agreed)
         {
             break;
         }
-        // SAFETY: the piece is mapped as long as the queue runs, and the header and the segments,
-        // whose lengths add up to `len`, fit into it. Each segment is readable.
+        // SAFETY: both are mapped as long as the queue runs; the header fits by `look_ahead`, and the
+        // segments, whose lengths add up to `len`, as was asked. Each segment is readable.
         unsafe {
-            write_header::<HEADER>(single.piece.host, frame.header);
-            let mut at = single.piece.host.add(HEADER);
+            write_header::<HEADER>(single.header, frame.header);
+            let mut at = room.host;
             match frame.segments {
                 [one] => copy(one.as_ptr(), at, len),
                 _ => {
@@ -182,7 +182,7 @@ fn write_singles<const HEADER: usize>(
             }
         }
         // At most a frame and its header.
-        single.written = need as u32;
+        single.written = (HEADER + len) as u32;
         bytes += len;
         count += 1;
     }

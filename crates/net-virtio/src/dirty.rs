@@ -45,11 +45,13 @@ impl Dirty {
         }
     }
 
-    /// What was written into each of these.
+    /// What was written into each of these, headers of `header` bytes among it.
     #[cold]
-    pub(crate) fn singles(&self, memory: &GuestMemory, singles: &[Single]) {
+    pub(crate) fn singles(&self, memory: &GuestMemory, singles: &[Single], header: usize) {
         for single in singles {
-            self.buffer(memory, single.piece.host, single.written as usize);
+            self.buffer(memory, single.header, header);
+            let frame = (single.written as usize).saturating_sub(header);
+            self.buffer(memory, single.frame(header).host, frame);
         }
     }
 

@@ -93,10 +93,29 @@ impl GuestRam {
     /// # Errors
     /// None in practice: [`BASE`] and the length cannot overflow.
     pub fn memory(&self) -> Result<Arc<GuestMemory>, SetupError> {
-        let (start, len) = self.mapping();
-        // SAFETY: the owner is the allocation, and this module makes no references into it.
-        let region = unsafe { Region::new(BASE, start, len, self.0.clone())? };
-        Ok(Arc::new(GuestMemory::new(vec![region])?))
+        self.memory_cut_at(&[])
+    }
+
+    /// The table of several regions, each of which begins where the one before it ends: at these
+    /// guest-physical addresses, in ascending order.
+    ///
+    /// # Errors
+    /// [`SetupError::Region`] for two addresses that are the same.
+    ///
+    /// # Panics
+    /// As [`Self::write`].
+    pub fn memory_cut_at(&self, cuts: &[u64]) -> Result<Arc<GuestMemory>, SetupError> {
+        let end = BASE + self.0.len as u64;
+        let mut regions = Vec::new();
+        let mut begin = BASE;
+        for cut in cuts.iter().copied().chain([end]) {
+            let len = cut.saturating_sub(begin) as usize;
+            let start = NonNull::new(self.at(begin, len)).expect("an allocation");
+            // SAFETY: inside the allocation, which is the owner; this module makes no references into it.
+            regions.push(unsafe { Region::new(begin, start, len, self.0.clone())? });
+            begin = cut;
+        }
+        Ok(Arc::new(GuestMemory::new(regions)?))
     }
 
     /// Where it is mapped here, for whoever wants to advise the kernel about it.

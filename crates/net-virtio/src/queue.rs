@@ -47,17 +47,19 @@ impl Running {
         self.ring.pop(&self.memory, out)
     }
 
-    /// The next chains that are one piece each; see [`Ring::look_ahead`].
+    /// The next chains whose frame is one piece, behind a header of `header` bytes; see
+    /// [`Ring::look_ahead`].
     #[inline]
     pub(crate) fn look_ahead<'a>(
         &mut self,
         access: Access,
+        header: usize,
         most: usize,
         ahead: &'a mut Ahead,
     ) -> &'a mut [Single] {
         let window = &mut self.window;
         self.ring
-            .look_ahead(&self.memory, window, access, most, ahead)
+            .look_ahead(&self.memory, window, (access, header), most, ahead)
     }
 
     /// Shows the driver what was given back and interrupts it if it wants that.

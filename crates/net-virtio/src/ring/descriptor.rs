@@ -3,9 +3,9 @@
 use net_datapath::IoSegment;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Access, Buffers, MAX_INDIRECT, Single};
+use super::{Access, Buffers, MAX_INDIRECT};
 use crate::error::QueueError;
-use crate::memory::{GuestMemory, Window};
+use crate::memory::GuestMemory;
 
 /// Length in bytes, in tables and in packed rings.
 pub(super) const LEN: u64 = 16;
@@ -78,33 +78,6 @@ impl Descriptor {
             u64::from_le_bytes(word)
         });
         Self::from_words(a, b)
-    }
-
-    /// The chain of number `id`, where it is this buffer alone, in one region; its first lines are then
-    /// on their way into the cache.
-    #[inline(always)]
-    pub(super) fn single(
-        &self,
-        id: u16,
-        flags: u16,
-        access: Access,
-        memory: &GuestMemory,
-        window: &mut Window,
-    ) -> Option<Single> {
-        let wanted = match access {
-            Access::Write => WRITE,
-            Access::Read | Access::ReadThenWrite => 0,
-        };
-        if flags & (NEXT | WRITE | INDIRECT) != wanted || self.len == 0 {
-            return None;
-        }
-        let piece = memory.piece(window, self.address, self.len)?;
-        piece.prefetch();
-        Some(Single {
-            piece,
-            id,
-            written: 0,
-        })
     }
 
     /// Appends the pieces of the buffer.

@@ -14,13 +14,17 @@ mod inflight;
 #[cfg(loom)]
 mod models;
 mod packed;
+mod single;
 mod split;
 
 use crate::error::{QueueError, SetupError};
 use crate::memory::{GuestMemory, Piece, Window};
 
+use single::Form;
+
 pub(crate) use inflight::InflightLog;
 pub(crate) use packed::PackedRing;
+pub(crate) use single::{Ahead, Single};
 pub(crate) use split::SplitRing;
 
 /// The most descriptors of an indirect table; the limit of QEMU and of Linux's vhost.
@@ -128,36 +132,6 @@ impl Chain {
     }
 }
 
-/// A chain that is one piece, and so one descriptor.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Single {
-    pub(crate) piece: Piece,
-    id: u16,
-    /// Bytes written into it.
-    pub(crate) written: u32,
-}
-
-/// Room for the chains of one piece each that [`Ring::look_ahead`] finds, a batch of them.
-#[derive(Debug)]
-pub(crate) struct Ahead(Box<[Single; Ahead::LEN]>);
-
-impl Ahead {
-    /// As many as packets are in a batch.
-    pub(crate) const LEN: usize = net_datapath::packet::PacketBatch::LEN;
-
-    pub(crate) fn new() -> Self {
-        let none = Single {
-            piece: Piece {
-                host: std::ptr::null_mut(),
-                len: 0,
-            },
-            id: 0,
-            written: 0,
-        };
-        Self(Box::new([none; Self::LEN]))
-    }
-}
-
 /// Where in a queue something lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum RingPart {
@@ -257,9 +231,9 @@ impl Ring {
     }
 
     /// Looks at the next chains, `most` of them and a batch at most, as long as they are what nearly
-    /// all chains of frames are: one descriptor, in one region, with the right direction. They stay
-    /// in the ring until they are [taken](Self::take); the first lines of each are on their way into
-    /// the cache.
+    /// all chains of frames are: a header of `header` bytes and a frame, in one descriptor or one each,
+    /// each in one region, with the right direction. They stay in the ring until they are
+    /// [taken](Self::take); the first lines of each are on their way into the cache.
     ///
     /// They end before any other chain, before none, and where the driver has broken the ring:
     /// [`Self::pop`] then looks for itself and trusts nothing that was read here.
@@ -268,22 +242,22 @@ impl Ring {
         &mut self,
         memory: &GuestMemory,
         window: &mut Window,
-        access: Access,
+        (access, header): (Access, usize),
         most: usize,
         ahead: &'a mut Ahead,
     ) -> &'a mut [Single] {
+        let form = Form::new(access, header);
         let most = most.min(Ahead::LEN);
         let places = &mut ahead.0[..most];
-        let found = either!(self, ring => ring.look_ahead(memory, window, access, places));
+        let found = either!(self, ring => ring.look_ahead(memory, window, form, places));
         ahead.0.get_mut(..found).unwrap_or_default()
     }
 
-    /// Takes the first `count` chains that [`Self::look_ahead`] has found at its last call, behind
-    /// which nothing was taken.
+    /// Takes these chains: the first of those that [`Self::look_ahead`] has found at its last call,
+    /// behind which nothing was taken.
     #[inline]
-    pub(crate) fn take(&mut self, count: usize) {
-        // At most a batch.
-        either!(self, ring => ring.take(count as u16))
+    pub(crate) fn take(&mut self, singles: &[Single]) {
+        either!(self, ring => ring.take(singles))
     }
 
     /// Where [`Self::pop`] stands.

@@ -10,7 +10,7 @@ use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table, WRITE};
 use super::handshake::say_then_look;
 use super::inflight::{InflightLog, PackedLog, Place};
 use super::{
-    Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, RingPart, Single, Written,
+    Buffers, Chain, Form, Mark, QueueSetup, QueueState, RingFeatures, RingPart, Single, Written,
     entries, part, passes,
 };
 use crate::error::{QueueError, SetupError};
@@ -176,7 +176,11 @@ impl PackedRing {
         // Acquire, and whole: the flags say whether the rest may be read, and came last.
         let rest = u64::from_le(self.word(at.slot).load(Ordering::Acquire));
         let flags = (rest >> 48) as u16;
-        if (flags & AVAILABLE != 0) != at.wrap || (flags & USED != 0) == at.wrap {
+        let wanted = match at.wrap {
+            true => AVAILABLE,
+            false => USED,
+        };
+        if flags & (AVAILABLE | USED) != wanted {
             return None;
         }
         // SAFETY: as in `word`; the first half of the slot.
@@ -285,7 +289,7 @@ impl PackedRing {
         &mut self,
         memory: &GuestMemory,
         window: &mut Window,
-        access: Access,
+        form: Form,
         out: &mut [Single],
     ) -> usize {
         if self.left_over().is_some() {
@@ -294,26 +298,95 @@ impl PackedRing {
         let mut at = self.available;
         let mut view = *window;
         let mut found = 0;
-        // Once around at most, whatever the driver makes of its flags meanwhile.
-        for place in out.iter_mut().take(self.size.into()) {
+        // Once around at most, whatever the driver makes of its flags meanwhile: there is a slot for each
+        // place, and for chains of two those that are spare.
+        let size = usize::from(self.size);
+        let mut spare = size.saturating_sub(out.len());
+        let most = out.len().min(size);
+        let mut places = out.get_mut(..most).unwrap_or_default().iter_mut();
+        while let Some(place) = places.next() {
             let Some(descriptor) = self.look(at) else {
                 break;
             };
             let (id, flags) = (descriptor.third, descriptor.fourth);
-            let Some(single) = descriptor.single(id, flags, access, memory, &mut view) else {
-                break;
-            };
-            *place = single;
             at.advance(1, self.size);
+            if let Some(single) = descriptor.single(id, flags, form, memory, &mut view) {
+                *place = single;
+            } else {
+                match self.look_behind(descriptor, at, memory, form, place) {
+                    0 => break,
+                    1 => {}
+                    _ if spare > 0 => {
+                        spare -= 1;
+                        at.advance(1, self.size);
+                    }
+                    _ if places.next_back().is_some() => at.advance(1, self.size),
+                    _ => break,
+                }
+            }
             found += 1;
         }
         *window = view;
         found
     }
 
+    /// Puts the chain into `place` where it is a slot for the header and one for the frame, which is at
+    /// `next`, or a table; the slots it takes, 0 where it is neither.
+    // Not part of the loop: chains of one slot keep its registers.
+    #[inline(never)]
+    fn look_behind(
+        &self,
+        head: Descriptor,
+        next: Position,
+        memory: &GuestMemory,
+        form: Form,
+        place: &mut Single,
+    ) -> u16 {
+        let (found, slots) = if head.fourth & INDIRECT != 0 {
+            (self.look_into(&head, memory, form), 1)
+        } else if head.is_header(head.fourth, form) {
+            let frame = self.look(next);
+            let behind =
+                |frame: Descriptor| frame.behind(&head, frame.third, frame.fourth, form, memory);
+            (frame.and_then(behind), 2)
+        } else {
+            (None, 0)
+        };
+        let Some(single) = found else {
+            return 0;
+        };
+        *place = single;
+        place.slots = slots;
+        slots
+    }
+
+    /// The same for the buffers in an indirect table.
     #[inline]
-    pub(super) fn take(&mut self, count: u16) {
-        self.available.advance(count, self.size);
+    fn look_into(&self, outer: &Descriptor, memory: &GuestMemory, form: Form) -> Option<Single> {
+        if !self.features.indirect || outer.fourth & NEXT != 0 {
+            return None;
+        }
+        let table = Table::of(outer, memory).ok()?;
+        let head = table.get(0)?;
+        // Which descriptor is the last one says the table's length alone (2.8.7).
+        match table.len {
+            1 => {
+                let (mut window, flags) = (Window::NONE, head.fourth & !NEXT);
+                head.single(outer.third, flags, form, memory, &mut window)
+            }
+            2 if head.is_header(head.fourth | NEXT, form) => {
+                let frame = table.get(1)?;
+                frame.behind(&head, outer.third, frame.fourth & !NEXT, form, memory)
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self, singles: &[Single]) {
+        // No more than the ring has.
+        let slots = singles.iter().map(|single| single.slots).sum();
+        self.available.advance(slots, self.size);
     }
 
     #[inline]
@@ -334,7 +407,7 @@ impl PackedRing {
         if self.log.is_some() {
             return self.push_noted(id, slots, written);
         }
-        let word = self.returned(id, written);
+        let word = returned(self.used.wrap, id, written);
         self.put(self.used.slot, word);
         self.advance_used(slots);
     }
@@ -342,7 +415,7 @@ impl PackedRing {
     /// Gives back later, with the batch.
     #[inline(never)]
     fn push_noted(&mut self, id: u16, slots: u16, written: u32) {
-        let word = self.returned(id, written);
+        let word = returned(self.used.wrap, id, written);
         if let Some(log) = &mut self.log {
             log.push(self.used.slot, slots, word);
         }
@@ -355,32 +428,22 @@ impl PackedRing {
         self.pushed = self.pushed.saturating_add(slots);
     }
 
-    /// What gives a chain back.
-    #[inline(always)]
-    fn returned(&self, id: u16, written: u32) -> u64 {
-        let mut flags = match self.used.wrap {
-            true => AVAILABLE | USED,
-            false => 0,
-        };
-        if written > 0 {
-            flags |= WRITE;
-        }
-        u64::from(written) | u64::from(id) << 32 | u64::from(flags) << 48
-    }
-
     #[inline]
     pub(super) fn push_singles(&mut self, singles: &[Single]) {
         if self.log.is_some() {
             for single in singles {
-                self.push_noted(single.id, 1, single.written);
+                self.push_noted(single.id, single.slots, single.written);
             }
             return;
         }
+        let (mut used, mut slots) = (self.used, 0);
         for single in singles {
-            let word = self.returned(single.id, single.written);
-            self.put(self.used.slot, word);
-            self.advance_used(1);
+            self.put(used.slot, returned(used.wrap, single.id, single.written));
+            used.advance(single.slots, self.size);
+            slots += single.slots;
         }
+        self.used = used;
+        self.pushed = self.pushed.saturating_add(slots);
     }
 
     #[inline]
@@ -490,6 +553,19 @@ impl PackedRing {
             used: self.used.encode(),
         }
     }
+}
+
+/// What gives a chain back in a round with this wrap counter.
+#[inline(always)]
+fn returned(wrap: bool, id: u16, written: u32) -> u64 {
+    let mut flags = match wrap {
+        true => AVAILABLE | USED,
+        false => 0,
+    };
+    if written > 0 {
+        flags |= WRITE;
+    }
+    u64::from(written) | u64::from(id) << 32 | u64::from(flags) << 48
 }
 
 /// The buffers in an indirect table: in a packed ring its length is their number (2.8.7).

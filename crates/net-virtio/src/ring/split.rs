@@ -7,7 +7,7 @@ use super::descriptor::{Descriptor, INDIRECT, LEN, NEXT, Table};
 use super::handshake::say_then_look;
 use super::inflight::{InflightLog, SplitLog};
 use super::{
-    Access, Buffers, Chain, Mark, QueueSetup, QueueState, RingFeatures, RingPart, Single, Written,
+    Buffers, Chain, Form, Mark, QueueSetup, QueueState, RingFeatures, RingPart, Single, Written,
     entries, part, passes,
 };
 use crate::error::{QueueError, SetupError};
@@ -157,7 +157,7 @@ impl SplitRing {
         &mut self,
         memory: &GuestMemory,
         window: &mut Window,
-        access: Access,
+        form: Form,
         out: &mut [Single],
     ) -> usize {
         if self.left_over().is_some() {
@@ -182,19 +182,73 @@ impl SplitRing {
                 break;
             };
             let flags = descriptor.third;
-            let Some(single) = descriptor.single(id, flags, access, memory, &mut view) else {
+            if let Some(single) = descriptor.single(id, flags, form, memory, &mut view) {
+                *place = single;
+            } else if !self.look_behind(descriptor, id, memory, form, place) {
                 break;
-            };
-            *place = single;
+            }
             found += 1;
         }
         *window = view;
         found
     }
 
+    /// Puts the chain into `place` where it is a descriptor for the header and one for the frame, or a
+    /// table; whether it is.
+    // Not part of the loop: chains of one descriptor keep its registers.
+    #[inline(never)]
+    fn look_behind(
+        &self,
+        head: Descriptor,
+        id: u16,
+        memory: &GuestMemory,
+        form: Form,
+        place: &mut Single,
+    ) -> bool {
+        let found = if head.third & INDIRECT != 0 {
+            self.look_into(&head, id, memory, form)
+        } else if head.is_header(head.third, form) && self.size > 1 {
+            let frame = self.descriptor(head.fourth).ok();
+            frame.and_then(|frame| frame.behind(&head, id, frame.third, form, memory))
+        } else {
+            None
+        };
+        let Some(single) = found else {
+            return false;
+        };
+        *place = single;
+        true
+    }
+
+    /// The same for the chain in an indirect table.
     #[inline]
-    pub(super) fn take(&mut self, count: u16) {
-        self.next_available = self.next_available.wrapping_add(count);
+    fn look_into(
+        &self,
+        outer: &Descriptor,
+        id: u16,
+        memory: &GuestMemory,
+        form: Form,
+    ) -> Option<Single> {
+        if !self.features.indirect || outer.third & NEXT != 0 {
+            return None;
+        }
+        let table = Table::of(outer, memory).ok()?;
+        let head = table.get(0)?;
+        if head.third & NEXT == 0 {
+            let mut window = Window::NONE;
+            return head.single(id, head.third, form, memory, &mut window);
+        }
+        if !head.is_header(head.third, form) || table.len < 2 {
+            return None;
+        }
+        let frame = table.get(head.fourth.into())?;
+        frame.behind(&head, id, frame.third, form, memory)
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self, singles: &[Single]) {
+        // At most a batch.
+        self.next_available = self.next_available.wrapping_add(singles.len() as u16);
     }
 
     /// Reads the driver's index; whether it is ahead of ours.
