@@ -53,11 +53,30 @@ struct Case {
     group: &'static str,
     name: &'static str,
     run: fn(&Context, &mut Checks),
+    /// It takes many minutes, and runs only where its whole name is given.
+    long: bool,
 }
 
 impl Case {
     const fn new(group: &'static str, name: &'static str, run: fn(&Context, &mut Checks)) -> Self {
-        Self { group, name, run }
+        Self {
+            group,
+            name,
+            run,
+            long: false,
+        }
+    }
+
+    const fn long(mut self) -> Self {
+        self.long = true;
+        self
+    }
+
+    fn is_wanted(&self, options: &Options) -> bool {
+        match self.long {
+            true => options.filters.iter().any(|filter| filter == self.name),
+            false => options.wants(self.name),
+        }
     }
 }
 
@@ -160,7 +179,7 @@ const TESTED: &[&str] = &["net-backend-linux", "net-manager"];
 /// # Errors
 /// Where a run under `sudo` leaves no report; what a test finds is in the groups.
 pub(crate) fn groups(options: &Options) -> Result<Vec<Group>> {
-    let chosen: Vec<&Case> = cases::all().filter(|c| options.wants(c.name)).collect();
+    let chosen: Vec<&Case> = cases::all().filter(|c| c.is_wanted(options)).collect();
     if chosen.is_empty() {
         return Ok(Vec::new());
     }

@@ -21,6 +21,7 @@ pub(super) const GROUP: &str = "e2e vhost-user";
 pub(in crate::e2e) const CASES: &[Case] = &[
     Case::new(GROUP, "vhost_user_session", session),
     Case::new(GROUP, "vhost_user_three_guests", three_guests),
+    Case::new(GROUP, "vhost_user_gibibyte", gibibyte).long(),
     Case::new(GROUP, "vhost_user_called", called),
     Case::new(GROUP, "vhost_user_under_qemu_command", under_qemu_command),
 ];
@@ -441,6 +442,42 @@ fn three_guests(context: &Context, checks: &mut Checks) {
         reaches(&mut c.vm)
     });
     checks.log(&net.log);
+}
+
+/// 1 GiB between two guests, half of it each way, while a third floods.
+fn gibibyte(context: &Context, checks: &mut Checks) {
+    let world = &context.world;
+    let image = match image(context) {
+        Ok(image) => image,
+        Err(why) => return checks.skip(why),
+    };
+    let started = checks.step("the network is up", || {
+        Named::start(world, "gibibyte", &[], &["a", "b", "c"])
+    });
+    let Some(net) = started else { return };
+    checks.log(&net.log);
+    let booted = checks.step("three guests", || {
+        let boot = |name: &str, number| {
+            let chardev = again(&net.path(name));
+            start(&image, &world.dir, (name, number, ""), 1, &chardev)
+        };
+        let (a, b, c) = (boot("a", 11), boot("b", 12), boot("c", 13));
+        Ok([Guest::booted(a)?, Guest::booted(b)?, Guest::booted(c)?])
+    });
+    let Some([mut a, mut b, mut c]) = booted else {
+        return;
+    };
+    for part in 1..=32 {
+        let name = format!("16 MiB both ways while a third floods, {part} of 32");
+        let whole = checks.step(&name, || both_ways(&mut a, &mut b, &mut c));
+        if whole.is_none() {
+            return;
+        }
+    }
+    checks.step("the flood was limited", || {
+        let status = net.ask(&["status", "--json"])?;
+        ensure(status.contains("broadcast-limit"), || status.clone())
+    });
 }
 
 /// `server=off`: QEMU listens, the network calls; attached and detached while it runs.
