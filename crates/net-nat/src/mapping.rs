@@ -6,7 +6,7 @@ use crate::address::{Address, Endpoint};
 use crate::config::Dependence;
 use crate::external::Space;
 use crate::hash::Keys;
-use crate::table::{Gap, Index, Region, Slab, SlabRecord};
+use crate::table::{Index, Region, Slab, SlabRecord};
 use crate::wheel::{Links, Timed};
 
 /// Kinds of keys in the hash (see [`Keys::flow`]); sessions use 0 and 1.
@@ -194,12 +194,6 @@ impl<A: Address> Mappings<A> {
         }
     }
 
-    /// Where a mapping with a key of this hash would be entered, if there surely is none.
-    #[inline(always)]
-    pub(crate) fn gap(&self, hash: u64) -> Option<Gap> {
-        self.index.gap(hash)
-    }
-
     /// The mapping of a key.
     #[inline(always)]
     pub(crate) fn find(&self, hash: u64, key: &MappingKey<A>) -> Option<u32> {
@@ -220,15 +214,16 @@ impl<A: Address> Mappings<A> {
         remote.unwrap_or(Endpoint::new(A::UNSPECIFIED, 0))
     }
 
-    /// Adds a mapping without sessions, at an outside port that is its own. Without a gap, another has
+    /// Adds a mapping without sessions, at an outside port that is its own. With `known`, another has
     /// the key already, and this one is found from the outside only: a second forward to the same
     /// inside endpoint. It gets the number that [`Slab::next`] says.
     #[inline(always)]
     pub(crate) fn add(
         &mut self,
-        gap: Option<Gap>,
+        hash: u64,
         key: &MappingKey<A>,
         host: u32,
+        known: bool,
         (external, outside_port): (u16, u16),
     ) -> Option<u32> {
         let number = self.slab.take()?;
@@ -251,7 +246,7 @@ impl<A: Address> Mappings<A> {
             protocol: key.protocol,
             bits: 0,
         };
-        let indexed = gap.is_some_and(|gap| self.index.fill(gap, number));
+        let indexed = !known && self.index.insert(hash, number);
         record.set(Mapping::<A>::INDEXED, indexed);
         *self.slab.get_mut(number)? = record;
         Some(number)

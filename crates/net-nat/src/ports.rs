@@ -4,7 +4,7 @@
 
 use alloc::boxed::Box;
 
-use net_datapath::prefetch::prefetch_write;
+use net_datapath::prefetch::{prefetch_read, prefetch_write};
 
 use crate::hash::{Bits, Random};
 
@@ -61,6 +61,8 @@ pub(crate) struct PortTable {
     words: [u64; PORTS / 64 / 64],
     /// The port that is chosen next, if it will do: so what it stands in can be asked for.
     next: Option<u16>,
+    /// What the port after that is chosen by: so the bits it looks at can be asked for.
+    drawn: Option<Bits>,
 }
 
 /// The ports of a word that have this parity.
@@ -109,6 +111,7 @@ impl PortTable {
             free: Box::new([u64::MAX; PORTS / 64]),
             words: [u64::MAX; PORTS / 64 / 64],
             next: None,
+            drawn: None,
         }
     }
 
@@ -155,7 +158,13 @@ impl PortTable {
         parity: Option<u16>,
         random: &mut Random,
     ) {
-        let (port, rest) = random.bits().below(range.len());
+        let drawn = random.bits();
+        let later = range.first + drawn.below(range.len()).0 as u16;
+        if let Some(word) = self.free.get(usize::from(later / 64)) {
+            prefetch_read(core::ptr::from_ref(word));
+        }
+        let bits = self.drawn.replace(drawn).unwrap_or_else(|| random.bits());
+        let (port, rest) = bits.below(range.len());
         let port = range.first + port as u16;
         self.next = if parity.is_none() && self.is_free(port) {
             Some(port)

@@ -7,7 +7,6 @@ use crate::external::Space;
 use crate::family::Family;
 use crate::forward::ForwardError;
 use crate::mapping::{MappingKey, live, space};
-use crate::table::Gap;
 
 impl<F: Family> Nat<F> {
     /// Publishes an inside endpoint at an outside one.
@@ -53,9 +52,8 @@ impl<F: Family> Nat<F> {
         };
         let hash = key.hash(&common.keys);
         let twice = self.mappings.find(hash, &key).is_some();
-        let gap = (!twice).then(|| Gap::of(hash));
         let place = (external, outside.port);
-        let Some(mapping) = self.mappings.add(gap, &key, host, place) else {
+        let Some(mapping) = self.mappings.add(hash, &key, host, twice, place) else {
             if !known {
                 self.forget(host);
             }

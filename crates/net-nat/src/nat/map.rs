@@ -11,7 +11,6 @@ use crate::family::Family;
 use crate::hosts::Host;
 use crate::mapping::{MappingKey, space};
 use crate::rate::TokenBucket;
-use crate::table::Gap;
 use crate::verdict::DropReason;
 
 /// A host's leave to open one more session, and the mapping for it.
@@ -123,20 +122,21 @@ impl<F: Family> Nat<F> {
         })
     }
 
-    /// A new mapping for an inside endpoint, whose host may open a session. Without a gap, another has
+    /// A new mapping for an inside endpoint, whose host may open a session. With `twice`, another has
     /// the key already.
     #[inline(always)]
     pub(super) fn map(
         &mut self,
         common: &mut Common,
-        gap: Option<Gap>,
+        hash: u64,
         key: &MappingKey<F::Addr>,
+        twice: bool,
     ) -> Result<Grant<F::Addr>, DropReason> {
         if self.mappings.slab.is_full() {
             return Err(DropReason::TableFull);
         }
         let (number, known) = self.host(common, key.inside.addr)?;
-        let grant = self.map_of(common, gap, key, number);
+        let grant = self.map_of(common, (hash, twice), key, number);
         if grant.is_err() && !known {
             self.forget(number);
         }
@@ -147,7 +147,7 @@ impl<F: Family> Nat<F> {
     fn map_of(
         &mut self,
         common: &mut Common,
-        gap: Option<Gap>,
+        (hash, twice): (u64, bool),
         key: &MappingKey<F::Addr>,
         number: u32,
     ) -> Result<Grant<F::Addr>, DropReason> {
@@ -165,7 +165,7 @@ impl<F: Family> Nat<F> {
             .ok_or(DropReason::NoPort)?;
         let mapping = self
             .mappings
-            .add(gap, key, number, (external, port))
+            .add(hash, key, number, twice, (external, port))
             .ok_or(DropReason::TableFull)?;
         host.mappings += 1;
         Ok(Grant {

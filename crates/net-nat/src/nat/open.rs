@@ -15,7 +15,6 @@ use crate::hash::Keys;
 use crate::mapping::MappingKey;
 use crate::rewrite::{Deltas, deltas};
 use crate::session::{Session, Timer};
-use crate::table::Gap;
 use crate::tcp::{Class, Track};
 use crate::verdict::DropReason;
 
@@ -29,8 +28,6 @@ pub(super) struct Flow<A> {
     pub(super) remote: Endpoint<A>,
     /// Of all that.
     pub(super) hash: u64,
-    /// Where its session is entered, if that was looked for already.
-    pub(super) gap: Option<Gap>,
 }
 
 impl<A: Address> Flow<A> {
@@ -48,14 +45,7 @@ impl<A: Address> Flow<A> {
             local,
             remote,
             hash: keys.flow(direction as u8, protocol, local, remote),
-            gap: None,
         }
-    }
-
-    /// Where its session is entered.
-    #[inline(always)]
-    pub(super) fn gap(&self) -> Gap {
-        self.gap.unwrap_or(Gap::of(self.hash))
     }
 }
 
@@ -110,24 +100,20 @@ impl<F: Family> Nat<F> {
             return Err(DropReason::TableFull);
         }
         let key = self.mapping_key(common, flow.protocol, flow.local, flow.remote);
-        let gap = self.mappings.gap(hash);
-        let known = match gap {
-            Some(_) => None,
-            None => self.mappings.find(hash, &key),
-        };
+        let known = self.mappings.find(hash, &key);
         let known = match known {
             None => self.own_mapping(flow.protocol, flow.local),
             known => known,
         };
         let grant = match known {
             Some(mapping) => self.admit(common, mapping)?,
-            None => self.map(common, gap.or(Some(Gap::of(hash))), &key)?,
+            None => self.map(common, hash, &key, false)?,
         };
         let (protocol, remote) = (flow.protocol, flow.remote);
         let way = Direction::Inbound as u8;
         let back = common.keys.flow(way, protocol, grant.outside, remote);
-        let places = (flow.gap(), back);
-        let number = self.open(common, flow, places, (flow.local, grant), tcp, hairpin)?;
+        let hashes = [flow.hash, back];
+        let number = self.open(common, flow, hashes, (flow.local, grant), tcp, hairpin)?;
         if tcp.is_some() {
             // The SYN that waited was for this connection: both ends opened at once.
             self.unsolicited.forget(grant.outside, remote);
@@ -167,12 +153,12 @@ impl<F: Family> Nat<F> {
                 let hash = key.hash(&common.keys);
                 // Its own packets may leave by a forward from elsewhere.
                 let twice = self.mappings.find(hash, &key).is_some();
-                self.map(common, (!twice).then(|| Gap::of(hash)), &key)?
+                self.map(common, hash, &key, twice)?
             }
         };
         let hairpin = self.externals.number(remote.addr).is_some();
-        let places = (answers.gap(), flow.hash);
-        self.open(common, flow, places, (inside, grant), tcp, hairpin)
+        let hashes = [answers.hash, flow.hash];
+        self.open(common, flow, hashes, (inside, grant), tcp, hairpin)
     }
 
     /// A new mapping gets sessions that have ended out of the way, a few at a time, so that the table
@@ -185,13 +171,14 @@ impl<F: Family> Nat<F> {
         }
     }
 
-    /// Makes the record of a session and puts it everywhere it belongs; there is room.
+    /// Makes the record of a session and puts it everywhere it belongs; there is room. It is
+    /// found from the inside and from the outside by these hashes.
     #[inline(always)]
     fn open(
         &mut self,
         common: &mut Common,
         flow: &Flow<F::Addr>,
-        places: (Gap, u64),
+        hashes: [u64; 2],
         (inside, grant): (Endpoint<F::Addr>, Grant<F::Addr>),
         tcp: &First,
         hairpin: bool,
@@ -220,7 +207,7 @@ impl<F: Family> Nat<F> {
         if hairpin {
             session.set_hairpin();
         }
-        let Some(number) = self.enter(common, session, places) else {
+        let Some(number) = self.enter(common, session, hashes) else {
             self.rest_if_idle(common, grant.mapping);
             return Err(DropReason::TableFull);
         };
@@ -231,14 +218,14 @@ impl<F: Family> Nat<F> {
         Ok(number)
     }
 
-    /// Puts a session everywhere it belongs, found from the inside at a place and from the outside by
-    /// a hash; `None` if the table is full.
+    /// Puts a session everywhere it belongs, found from the inside and from the outside by these
+    /// hashes; `None` if the table is full.
     #[inline(always)]
     pub(super) fn enter(
         &mut self,
         common: &Common,
         session: Session<F::Addr>,
-        (gap, back): (Gap, u64),
+        [out, back]: [u64; 2],
     ) -> Option<u32> {
         let (remote, mapping) = (session.remote, session.mapping);
         if !self.in_batch {
@@ -249,7 +236,7 @@ impl<F: Family> Nat<F> {
         let mut contact = None;
         let number = self.sessions.take()?;
         self.wheel.add(&mut self.sessions, number, session);
-        self.index.fill(gap, number);
+        self.index.insert(out, number);
         if let Some(record) = self.mappings.slab.get_mut(mapping) {
             let meets = !unanswered && filtering == Dependence::AddressDependent;
             let is_sole = meets && record.is_forsaken();

@@ -19,7 +19,7 @@ use crate::verdict::{DropReason, Side, Verdict};
 impl<F: Family> Nat<F> {
     /// A usual packet from the inside for which the quick way has found no session: the first one of
     /// a flow, nearly always.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn first<P: IpPacket + ?Sized>(
         &mut self,
         common: &mut Common,
@@ -27,12 +27,32 @@ impl<F: Family> Nat<F> {
         usual: Usual,
         hash: u64,
     ) -> Verdict {
-        let opened = if usual.protocol == ip_proto::TCP {
-            self.open_usual::<{ ip_proto::TCP }, P>(common, packet, usual, hash)
-        } else {
-            self.open_usual::<{ ip_proto::UDP }, P>(common, packet, usual, hash)
-        };
-        match opened {
+        if usual.protocol == ip_proto::TCP {
+            return self.first_segment_of_flow(common, packet, usual, hash);
+        }
+        self.first_of::<{ ip_proto::UDP }, P>(common, packet, usual, hash)
+    }
+
+    #[inline(never)]
+    fn first_segment_of_flow<P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        usual: Usual,
+        hash: u64,
+    ) -> Verdict {
+        self.first_of::<{ ip_proto::TCP }, P>(common, packet, usual, hash)
+    }
+
+    #[inline(always)]
+    fn first_of<const PROTOCOL: u8, P: IpPacket + ?Sized>(
+        &mut self,
+        common: &mut Common,
+        packet: &mut P,
+        usual: Usual,
+        hash: u64,
+    ) -> Verdict {
+        match self.open_usual::<PROTOCOL, P>(common, packet, usual, hash) {
             Ok(true) => Verdict::Translated(Side::Outside),
             opened => self.not_opened(common, packet, usual, opened.err()),
         }
@@ -44,7 +64,7 @@ impl<F: Family> Nat<F> {
     /// All that this calls is compiled into one function for each protocol, and nothing that it knows
     /// goes by reference to another: what is put together in memory and read back at once would have to
     /// wait until the stores to the tables are done.
-    #[inline(never)]
+    #[inline(always)]
     fn open_usual<const PROTOCOL: u8, P: IpPacket + ?Sized>(
         &mut self,
         common: &mut Common,
@@ -83,9 +103,11 @@ impl<F: Family> Nat<F> {
             && self.externals.number(remote.addr).is_none()
             && self.steering.of_host(local.addr) == self.steering.shard.number
             && (!too_long || packet.is_super_frame());
+        if !ordinary {
+            return Ok(false);
+        }
         // A packet before this one may have opened it.
-        let gap = self.index.gap(hash);
-        if !ordinary || gap.is_none() {
+        if !self.index.lacks(hash) && self.is_known(PROTOCOL, local, remote, hash) {
             return Ok(false);
         }
         let tcp = if PROTOCOL == ip_proto::TCP {
@@ -103,7 +125,6 @@ impl<F: Family> Nat<F> {
             local,
             remote,
             hash,
-            gap,
         };
         let number = self.open_outbound(common, &flow, mapping, &tcp, false)?;
         let Some(session) = self.sessions.get(number) else {
@@ -119,6 +140,23 @@ impl<F: Family> Nat<F> {
         }
         packet.changed();
         Ok(true)
+    }
+
+    /// Whether an outbound packet has a session, be it over, where one look at one bucket did not say.
+    #[cold]
+    #[inline(never)]
+    fn is_known(
+        &self,
+        protocol: u8,
+        local: Endpoint<F::Addr>,
+        remote: Endpoint<F::Addr>,
+        hash: u64,
+    ) -> bool {
+        let is = |number| {
+            let session = self.sessions.get(number);
+            session.is_some_and(|s| s.is(Direction::Outbound, protocol, local, remote))
+        };
+        self.index.find(hash, is).is_some()
     }
 
     /// A usual packet that got no session: not in this way, or for a reason not at all.

@@ -13,7 +13,6 @@ use crate::mapping::{MappingKey, live, space};
 use crate::rewrite::{Deltas, deltas};
 use crate::session::{Session, Timer};
 use crate::snapshot::{Reader, Restored, SnapshotError, Writer};
-use crate::table::Gap;
 use crate::tcp::Track;
 
 const FORWARD: u8 = 1;
@@ -204,9 +203,8 @@ impl<F: Family> Nat<F> {
         let (host, known) = self.host_at(common, saved.inside.addr, external).ok()?;
         let hash = key.hash(&common.keys);
         let twice = self.mappings.find(hash, &key).is_some();
-        let gap = (!twice).then(|| Gap::of(hash));
         let place = (external, port);
-        let Some(number) = self.mappings.add(gap, &key, host, place) else {
+        let Some(number) = self.mappings.add(hash, &key, host, twice, place) else {
             if !known {
                 self.forget(host);
             }
@@ -271,7 +269,7 @@ impl<F: Family> Nat<F> {
             session.set_hairpin();
         }
         self.wake(mapping);
-        self.enter(common, session, (out.gap(), back.hash))
+        self.enter(common, session, [out.hash, back.hash])
             .map(|_| ())
     }
 }

@@ -98,23 +98,6 @@ pub(crate) struct Candidates {
     bits: u32,
 }
 
-/// The place of an entry that is to be added: found by the look at its bucket that found no such entry.
-#[derive(Clone, Copy)]
-pub(crate) struct Gap {
-    hash: u64,
-    at: usize,
-    way: u32,
-}
-
-impl Gap {
-    /// One that is still to be looked for.
-    #[inline(always)]
-    pub(crate) fn of(hash: u64) -> Self {
-        let at = usize::MAX;
-        Self { hash, at, way: 0 }
-    }
-}
-
 impl Index {
     /// Room for `capacity` entries.
     pub(crate) fn new(capacity: usize) -> Option<Self> {
@@ -204,38 +187,10 @@ impl Index {
     /// Whether surely nothing has this hash. False where something may have it, if only by its tag or
     /// behind a full bucket: one look at one bucket.
     #[inline(always)]
-    fn lacks(&self, hash: u64) -> bool {
+    pub(crate) fn lacks(&self, hash: u64) -> bool {
         let (at, tag) = self.place(hash);
         let bucket = self.buckets.get(at);
         bucket.is_some_and(|bucket| bucket.matches(tag) == 0 && bucket.passed == 0)
-    }
-
-    /// Where an entry of this hash can be added, if surely nothing has it ([`Self::lacks`]).
-    #[inline(always)]
-    pub(crate) fn gap(&self, hash: u64) -> Option<Gap> {
-        let (at, tag) = self.place(hash);
-        let bucket = self.buckets.get(at)?;
-        if bucket.matches(tag) != 0 || bucket.passed != 0 {
-            return None;
-        }
-        let way = bucket.matches(0).trailing_zeros();
-        Some(Gap { hash, at, way })
-    }
-
-    /// Adds an entry as [`Self::insert`] does.
-    #[inline(always)]
-    pub(crate) fn fill(&mut self, gap: Gap, number: u32) -> bool {
-        let way = (gap.way as usize).min(WAYS - 1);
-        match self.buckets.get_mut(gap.at) {
-            Some(bucket) if bucket.tags[way] == 0 && self.len < self.capacity => {
-                bucket.tags[way] = tag(gap.hash);
-                bucket.numbers[way] = number;
-                self.len += 1;
-                true
-            }
-            // The bucket was full, or another entry has been added since.
-            _ => self.insert(gap.hash, number),
-        }
     }
 
     /// The record for which `is` says yes.

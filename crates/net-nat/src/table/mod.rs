@@ -13,6 +13,6 @@ mod records;
 mod region;
 mod slab;
 
-pub(crate) use index::{Gap, Index};
+pub(crate) use index::Index;
 pub(crate) use region::{LARGE, Region};
 pub(crate) use slab::{NONE, Slab, SlabRecord};
