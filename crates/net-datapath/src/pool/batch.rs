@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 
 use super::buf::PacketBuf;
+use super::free_list::cells;
 use super::inner::Inner;
 
 /// Most buffers moved at once between the shared list and handles: two words of it.
@@ -63,9 +64,10 @@ impl ExactSizeIterator for Taken {}
 
 impl Drop for Taken {
     fn drop(&mut self) {
+        let left = cells(&mut self.indices[self.next..self.end]);
         // SAFETY: these were taken from the list and not handed on; the pool is alive by the
         // contract of `acquire`.
-        unsafe { Inner::release_all(self.inner, &self.indices[self.next..self.end]) };
+        unsafe { Inner::release_all(self.inner, left) };
     }
 }
 
@@ -108,7 +110,7 @@ impl Returning {
         let len = core::mem::take(&mut self.len);
         // SAFETY: each index came from a handle that was given up for it; the caller of `new` has a
         // handle of the pool by its contract.
-        unsafe { Inner::give_batch(self.inner, &self.indices[..len]) };
+        unsafe { Inner::give_batch(self.inner, cells(&mut self.indices[..len])) };
     }
 }
 

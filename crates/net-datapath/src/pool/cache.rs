@@ -34,8 +34,9 @@ pub struct PoolCache {
     /// The buffer that came back last. In a place of its own an allocation finds it
     /// without waiting for the length of the stack, which the release before has just changed.
     hot: Cell<Option<SlotPtr>>,
-    /// Of the other free buffers, the lowest `len` here, the latest on top.
-    stack: Box<[Cell<SlotPtr>]>,
+    /// The numbers of the other free buffers, the lowest `len` here, the latest on top: as they stand on
+    /// trays, so that they are copied as they are.
+    stack: Box<[Cell<u32>]>,
     /// Less than the capacity while `hot` is a buffer.
     len: Cell<usize>,
     /// Where in the shared list to look next: after what it took last, or where it gave back last.
@@ -50,13 +51,11 @@ impl PoolCache {
     pub(super) fn new(pool: PacketPool, capacity: usize) -> Self {
         let capacity = capacity.clamp(1, pool.capacity());
         let start = pool.inner().start();
-        // SAFETY: a pool has a buffer. This one only fills places that are written before they are read.
-        let first = unsafe { pool.inner().slots.get(0) };
         Self {
             hunger: Cell::new(pool.inner().hunger()),
             pool,
             hot: Cell::new(None),
-            stack: (0..capacity).map(|_| Cell::new(first)).collect(),
+            stack: (0..capacity).map(|_| Cell::new(0)).collect(),
             len: Cell::new(0),
             at: Cell::new(start),
             give: Cell::new(start.tray),
@@ -101,8 +100,9 @@ impl PoolCache {
     #[inline]
     pub(super) fn take(&self) -> Option<SlotPtr> {
         // Whoever frees and allocates in turn is asked when it frees.
-        let hot = self.hot.take();
+        let hot = self.hot.get();
         if hot.is_some() {
+            self.hot.set(None);
             return hot;
         }
         if !self.is_asked() {
@@ -110,7 +110,8 @@ impl PoolCache {
             let top = self.len.get().wrapping_sub(1);
             if let Some(place) = self.stack.get(top) {
                 self.len.set(top);
-                return Some(place.get());
+                // SAFETY: from the stack.
+                return Some(unsafe { self.slot(place.get()) });
             }
         }
         self.refill()
@@ -174,13 +175,23 @@ impl PoolCache {
             let len = self.len.get();
             // With the new one there are then `len + 2`.
             if len + 1 < self.stack.len() {
-                self.stack[len].set(before);
+                self.stack[len].set(self.pool.inner().slots.index(before));
                 self.len.set(len + 1);
                 return;
             }
             self.hot.set(Some(before));
         }
         self.make_room_for(slot);
+    }
+
+    /// The slot of buffer `index`.
+    ///
+    /// # Safety
+    /// The number was on the stack: those come from the list or from handles of this pool.
+    #[inline]
+    unsafe fn slot(&self, index: u32) -> SlotPtr {
+        // SAFETY: there is such a buffer, by contract.
+        unsafe { self.pool.inner().slots.get(index) }
     }
 
     /// Whether somebody is short of buffers and this cache has not answered yet.
@@ -201,25 +212,20 @@ impl PoolCache {
         }
         let top = self.len.get().checked_sub(1)?;
         self.len.set(top);
-        Some(self.stack[top].get())
+        // SAFETY: from the stack.
+        Some(unsafe { self.slot(self.stack[top].get()) })
     }
 
     /// Fetches what half of the stack can hold, or less if that comes at one stroke.
     fn fetch(&self) {
         let wanted = self.stack.len().div_ceil(2).min(CHUNK);
-        let mut indices = [0; CHUNK];
         let mut at = self.at.get();
         let inner = self.pool.inner();
-        let got = inner.acquire_at(&mut indices[..wanted], &mut at);
+        let got = inner.acquire_at(&self.stack[..wanted], &mut at);
         self.at.set(at);
         if got == 0 {
             // Our own hunger, just noted, is nothing for us to answer.
             self.hunger.set(inner.hunger());
-        }
-        // The last found goes on top first: the stack hands out in ascending order.
-        for (place, &index) in self.stack.iter().zip(indices[..got].iter().rev()) {
-            // SAFETY: from the list.
-            place.set(unsafe { inner.slots.get(index) });
         }
         self.len.set(got);
     }
@@ -250,7 +256,7 @@ impl PoolCache {
         if len < self.stack.len()
             && let Some(hot) = self.hot.take()
         {
-            self.stack[len].set(hot);
+            self.stack[len].set(self.pool.inner().slots.index(hot));
             self.len.set(len + 1);
         }
     }
@@ -258,17 +264,10 @@ impl PoolCache {
     /// Gives the `count` buffers that have been on the stack longest back to the shared list.
     fn give_back(&self, count: usize) {
         let stack = &self.stack[..self.len.get()];
-        let mut indices = [0; ENTRIES];
         let mut give = self.give.get();
-        let mut last = None;
-        for some in stack[..count].chunks(ENTRIES) {
-            for (index, place) in indices.iter_mut().zip(some) {
-                *index = self.pool.inner().slots.index(place.get());
-            }
-            // SAFETY: what is on the stack belongs to this cache; it is taken off below, and nothing
-            // in between can panic or come back here. `self` has a handle of the pool.
-            last = unsafe { Inner::give_all(self.pool.inner, &indices[..some.len()], &mut give) };
-        }
+        // SAFETY: what is on the stack belongs to this cache; it is taken off below, and nothing in
+        // between can panic or come back here. `self` has a handle of the pool.
+        let last = unsafe { Inner::give_all(self.pool.inner, &stack[..count], &mut give) };
         self.give.set(give);
         if let Some(word) = last {
             self.at.set(Cursor {
@@ -276,12 +275,14 @@ impl PoolCache {
                 ..self.at.get()
             });
         }
-        // Pieces that do not overlap are copied many at a time.
-        for rest in (count..stack.len()).step_by(count.max(1)) {
-            let (to, from) = stack[rest - count..].split_at(count);
-            for (to, from) in to.iter().zip(from) {
-                to.set(from.get());
-            }
+        // What stays moves down. Eight are read before they are written: two loads and two stores.
+        let (eights, rest) = stack[count..].as_chunks::<8>();
+        for (to, from) in stack.as_chunks::<8>().0.iter().zip(eights) {
+            let values = from.each_ref().map(Cell::get);
+            to.iter().zip(values).for_each(|(to, value)| to.set(value));
+        }
+        for (to, from) in stack[eights.len() * 8..].iter().zip(rest) {
+            to.set(from.get());
         }
         self.len.set(stack.len() - count);
     }

@@ -23,6 +23,7 @@
 //! The closed bit is how a pool finds its end: see [`close`](FreeList::close).
 
 use alloc::boxed::Box;
+use core::cell::Cell;
 
 use crossbeam_utils::CachePadded;
 
@@ -42,6 +43,8 @@ const RELEASE: u64 = CLOSED << 1;
 const MAX_TRAYS: usize = 64;
 /// Trays a giver tries before it turns to the words.
 const TRIES: usize = 4;
+/// Trays a taker looks at before it turns to the words. In models one, so that they reach the search.
+const LOOKS: usize = if cfg!(loom) { 1 } else { 4 };
 
 /// Where to look first: hints, right or wrong.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -98,7 +101,7 @@ impl FreeList {
             }
         }
         let mut one = [0];
-        let mut filled = self.take_tray(&mut one, at);
+        let mut filled = self.take_tray(cells(&mut one), at);
         if filled == 0 {
             self.search(&mut one, &mut filled, at);
         }
@@ -107,12 +110,30 @@ impl FreeList {
 
     /// Takes from the next tray what it has for `out`, and how many that were.
     #[inline]
-    pub(super) fn take_tray(&self, out: &mut [u32], at: &mut Cursor) -> usize {
+    fn take_tray(&self, out: &[Cell<u32>], at: &mut Cursor) -> usize {
         let mut filled = 0;
         if let Some(tray) = self.trays.get(at.tray as usize) {
             self.take_from_tray(tray, at.tray, out, &mut filled, at);
         }
         filled
+    }
+
+    /// The same from the first of the next trays that has something, if there is one soon. Where there
+    /// is none the next call looks further on: a taker that looked at one place only would never come
+    /// to where the givers are, nor they, with the trays before them full, to where it is.
+    #[inline]
+    pub(super) fn take_tray_near(&self, out: &[Cell<u32>], at: &mut Cursor) -> usize {
+        for look in 0..LOOKS.min(self.trays.len()) {
+            if look > 0 {
+                at.tray = self.tray_after(at.tray);
+            }
+            let filled = self.take_tray(out, at);
+            if filled > 0 {
+                self.prefetch_tray(at.tray);
+                return filled;
+            }
+        }
+        0
     }
 
     /// Takes free buffers for as much of `out` as there are, looking first where `at` says and
@@ -122,7 +143,14 @@ impl FreeList {
     /// Ends unless other threads keep releasing and taking, in which case those make progress.
     #[inline]
     pub(super) fn take(&self, out: &mut [u32], at: &mut Cursor) -> usize {
-        let mut filled = self.take_tray(out, at);
+        let filled = self.take_tray_near(cells(out), at);
+        self.take_rest(out, filled, at)
+    }
+
+    /// [`take`](Self::take) where the trays soon to come have been looked at: the first `filled` of
+    /// `out` are there.
+    #[inline]
+    pub(super) fn take_rest(&self, out: &mut [u32], mut filled: usize, at: &mut Cursor) -> usize {
         // Mostly the first word has something.
         if let Some(word) = self.words.get(at.word as usize) {
             self.take_from(word, at.word as usize, out, &mut filled);
@@ -167,7 +195,7 @@ impl FreeList {
                         releases
                     } else {
                         let index = (first + offset) as u32;
-                        let releases = self.take_from_tray(tray, index, out, filled, at);
+                        let releases = self.take_from_tray(tray, index, cells(out), filled, at);
                         if *filled == out.len() {
                             return;
                         }
@@ -224,7 +252,7 @@ impl FreeList {
         &self,
         tray: &Tray,
         index: u32,
-        out: &mut [u32],
+        out: &[Cell<u32>],
         filled: &mut usize,
         at: &mut Cursor,
     ) -> u64 {
@@ -256,7 +284,7 @@ impl FreeList {
     /// Puts buffers that the caller owns, at most [`ENTRIES`], on a tray, the first empty one from
     /// `at` on; or refuses, if it finds none soon. Only for those with a handle of the pool: trays
     /// are not closed.
-    pub(super) fn put_tray(&self, indices: &[u32], at: &mut u32) -> bool {
+    pub(super) fn put_tray(&self, indices: &[Cell<u32>], at: &mut u32) -> bool {
         let mut next = *at;
         for _ in 0..TRIES.min(self.trays.len()) {
             let Some(tray) = self.trays.get(next as usize) else {
@@ -264,6 +292,7 @@ impl FreeList {
             };
             next = self.tray_after(next);
             if tray.give(indices) {
+                self.prefetch_tray(next);
                 *at = next;
                 return true;
             }
@@ -278,6 +307,15 @@ impl FreeList {
             index
         } else {
             self.tray_after(index)
+        }
+    }
+
+    /// Asks for the tray that will be needed next, a whole cache's buffers from now: the taker emptied
+    /// it, or the giver filled it, on another core.
+    #[inline]
+    fn prefetch_tray(&self, tray: u32) {
+        if let Some(tray) = self.trays.get(tray as usize) {
+            tray.prefetch();
         }
     }
 
@@ -329,6 +367,11 @@ impl FreeList {
     fn on_trays(&self) -> usize {
         self.trays.iter().map(Tray::count).sum()
     }
+}
+
+/// Places of indices, as trays and caches have them.
+pub(super) fn cells(out: &mut [u32]) -> &[Cell<u32>] {
+    Cell::from_mut(out).as_slice_of_cells()
 }
 
 /// `places` up to `at` and those after it.
@@ -407,6 +450,27 @@ mod tests {
             assert_eq!(list.count(), 32);
         }
         assert_eq!(list.words[0].load(Ordering::Relaxed) / RELEASE, 2);
+    }
+
+    #[test]
+    fn a_taker_comes_to_where_the_trays_are() {
+        let list = FreeList::full(4096);
+        assert_eq!(list.trays(), MAX_TRAYS);
+        let mut at = Cursor::default();
+        let mut given = [0; ENTRIES];
+        assert_eq!(list.take(&mut given, &mut at), ENTRIES);
+        // Right behind where it stands, as far off as can be.
+        let far = MAX_TRAYS as u32 - 1;
+        assert!(list.put_tray(cells(&mut given), &mut { far }));
+        at.tray = 0;
+        // Meanwhile the words have enough.
+        let mut out = [0; ENTRIES];
+        let found = (0..MAX_TRAYS).position(|_| {
+            assert_eq!(list.take(&mut out, &mut at), ENTRIES);
+            out == given
+        });
+        // The last it looked at is the next call's first.
+        assert_eq!(found, Some((MAX_TRAYS - 2) / (LOOKS - 1)));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What all handles and buffers of one pool point at, and how it ends.
 
 use alloc::boxed::Box;
+use core::cell::Cell;
 use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
+use super::batch::CHUNK;
 use super::config::{PoolConfig, PoolError};
 use super::free_list::{BITS, Cursor, FreeList};
 use super::memory::Memory;
@@ -207,13 +209,26 @@ impl Inner {
 
     /// The same for a cache, which remembers itself where to look, is content with what one tray
     /// has, and counts a call only if it gets nothing.
-    pub(super) fn acquire_at(&self, out: &mut [u32], at: &mut Cursor) -> usize {
-        let mut got = self.free.take_tray(out, at);
+    pub(super) fn acquire_at(&self, out: &[Cell<u32>], at: &mut Cursor) -> usize {
+        let mut got = self.free.take_tray_near(out, at);
         if got == 0 {
-            got = self.free.take(out, at);
+            got = self.acquire_rest(out, at);
         }
         if got == 0 {
             self.note_exhausted();
+        }
+        got
+    }
+
+    /// What the next trays did not have, at most [`CHUNK`].
+    #[inline(never)]
+    fn acquire_rest(&self, out: &[Cell<u32>], at: &mut Cursor) -> usize {
+        let mut indices = [0; CHUNK];
+        let wanted = out.len().min(CHUNK);
+        let got = self.free.take_rest(&mut indices[..wanted], 0, at);
+        // The last found comes first: the cache hands out in ascending order.
+        for (place, &index) in out.iter().zip(indices[..got].iter().rev()) {
+            place.set(index);
         }
         got
     }
@@ -256,7 +271,7 @@ impl Inner {
     /// The caller has a handle of the pool `this` and owns these buffers, each named once.
     pub(super) unsafe fn give_all(
         this: NonNull<Self>,
-        indices: &[u32],
+        indices: &[Cell<u32>],
         give: &mut u32,
     ) -> Option<u32> {
         let mut word = None;
@@ -275,7 +290,7 @@ impl Inner {
     ///
     /// # Safety
     /// As for [`give_all`](Self::give_all).
-    pub(super) unsafe fn give_batch(this: NonNull<Self>, indices: &[u32]) {
+    pub(super) unsafe fn give_batch(this: NonNull<Self>, indices: &[Cell<u32>]) {
         // SAFETY: alive because of the handle.
         let hint = &unsafe { this.as_ref() }.hint().give;
         let start = hint.load(Ordering::Relaxed);
@@ -293,14 +308,14 @@ impl Inner {
     /// # Safety
     /// `this` is alive and the caller owns these buffers, each named once. Unless the caller has a
     /// handle, `this` may be gone afterwards.
-    pub(super) unsafe fn release_all(this: NonNull<Self>, indices: &[u32]) -> usize {
+    pub(super) unsafe fn release_all(this: NonNull<Self>, indices: &[Cell<u32>]) -> usize {
         let mut word = 0;
         let mut rest = indices;
-        while let Some(&first) = rest.first() {
-            word = FreeList::word_of(first);
+        while let Some(first) = rest.first() {
+            word = FreeList::word_of(first.get());
             let mut mask = 0;
             let mut run = 0;
-            for &index in rest {
+            for index in rest.iter().map(Cell::get) {
                 if FreeList::word_of(index) != word {
                     break;
                 }

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::free_list::{Cursor, FreeList};
+use super::free_list::{Cursor, FreeList, cells};
 
 /// A free list.
 pub struct List(FreeList);
@@ -24,6 +24,6 @@ impl List {
 
     /// Puts two buffers of the caller's on `tray`, or the next that is empty; whether one was.
     pub fn put(&self, buffers: &[u32], mut tray: u32) -> bool {
-        self.0.put_tray(buffers, &mut tray)
+        self.0.put_tray(cells(&mut buffers.to_vec()), &mut tray)
     }
 }

@@ -16,6 +16,9 @@
 //! (a busy tray is as good as an empty one to a taker and as a full one to a giver), and a thread
 //! that stops half-way takes one tray out of use at worst.
 
+use core::cell::Cell;
+
+use crate::prefetch::{LINE, prefetch_write};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Most buffers on a tray: with its state they fill 128 bytes. In models, few enough to explore.
@@ -45,7 +48,7 @@ impl Tray {
 
     /// Puts buffers here that the caller owns, at most [`ENTRIES`]; refuses, changing nothing, unless
     /// the tray is empty.
-    pub(super) fn give(&self, indices: &[u32]) -> bool {
+    pub(super) fn give(&self, indices: &[Cell<u32>]) -> bool {
         let seen = self.state.load(Ordering::Relaxed);
         if seen & (BUSY | COUNT) != 0 {
             return false;
@@ -57,8 +60,9 @@ impl Tray {
         if claim.is_err() {
             return false;
         }
-        for (entry, &index) in self.entries.iter().zip(indices) {
-            entry.store(index, Ordering::Relaxed);
+        match indices.first_chunk::<ENTRIES>() {
+            Some(all) => write(&self.entries, all),
+            None => write(&self.entries, indices),
         }
         // Publishes the entries, and what was done to the buffers.
         self.state
@@ -69,21 +73,21 @@ impl Tray {
     /// Takes what there is for the rest of `out`, and returns the number of releases here, seen when
     /// nothing was left to take (or `out` was full).
     #[inline]
-    pub(super) fn take(&self, out: &mut [u32], filled: &mut usize) -> u64 {
+    pub(super) fn take(&self, out: &[Cell<u32>], filled: &mut usize) -> u64 {
         let mut seen = self.state.load(Ordering::Acquire);
         if seen & COUNT == 0 {
             return seen / RELEASE;
         }
         loop {
             let count = (seen & COUNT) as usize;
-            let room = out.get_mut(*filled..).unwrap_or_default();
+            let room = out.get(*filled..).unwrap_or_default();
             let wanted = count.min(room.len());
             if wanted == 0 {
                 return seen / RELEASE;
             }
-            let entries = self.entries[..count].iter().rev();
-            for (place, entry) in room[..wanted].iter_mut().zip(entries) {
-                *place = entry.load(Ordering::Relaxed);
+            match room.first_chunk::<ENTRIES>() {
+                Some(all) if count == ENTRIES => read(&self.entries, all),
+                _ => read(&self.entries[count - wanted..count], room),
             }
             // The orderings are those of the bitmap's takers, for the proof of "empty".
             match self.state.compare_exchange(
@@ -108,10 +112,34 @@ impl Tray {
         (seen & COUNT == 0).then_some(seen / RELEASE)
     }
 
+    /// Asks for both lines, as lines to be written: this tray will be given to, or taken from, soon.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        let first = (&raw const *self).cast::<u8>().cast_mut();
+        prefetch_write(first);
+        prefetch_write(first.wrapping_add(LINE));
+    }
+
     /// Buffers here.
     #[inline]
     pub(super) fn count(&self) -> usize {
         (self.state.load(Ordering::Acquire) & COUNT) as usize
+    }
+}
+
+/// Inlined, so that for a full tray, the most frequent number, there is no loop.
+#[inline(always)]
+fn write(entries: &[AtomicU32], indices: &[Cell<u32>]) {
+    for (entry, index) in entries.iter().zip(indices) {
+        entry.store(index.get(), Ordering::Relaxed);
+    }
+}
+
+/// Inlined as [`write()`] is.
+#[inline(always)]
+fn read(entries: &[AtomicU32], places: &[Cell<u32>]) {
+    for (entry, place) in entries.iter().zip(places) {
+        place.set(entry.load(Ordering::Relaxed));
     }
 }
 
@@ -127,19 +155,25 @@ mod tests {
     #[test]
     fn gives_back_what_it_was_given_once() {
         let tray = Tray::empty();
-        let mut out = [0; ENTRIES];
-        for round in 1..4 {
-            let given: [u32; ENTRIES] = core::array::from_fn(|i| i as u32 * 7 + round);
-            assert!(tray.give(&given));
-            assert!(!tray.give(&[99]), "not empty");
+        let one = [Cell::new(99)];
+        let out = [const { Cell::new(0) }; ENTRIES + 1];
+        // Full or not, taken whole or the upper four first.
+        for round in 1..9 {
+            let given: [_; ENTRIES] = core::array::from_fn(|i| Cell::new(i as u32 * 7 + round));
+            let given = &given[..ENTRIES - round as usize / 4];
+            assert!(tray.give(given));
+            assert!(!tray.give(&one), "not empty");
             let mut filled = 0;
-            assert_eq!(tray.take(&mut out[..4], &mut filled), u64::from(round));
-            assert_eq!((filled, tray.count()), (4, ENTRIES - 4));
-            assert!(!tray.give(&[99]), "not empty yet");
-            assert_eq!(tray.take(&mut out, &mut filled), u64::from(round));
-            assert_eq!((filled, tray.count()), (ENTRIES, 0));
-            out.reverse();
-            assert_eq!(out, given);
+            let mut expected = given.to_vec();
+            if round % 2 == 0 {
+                assert_eq!(tray.take(&out[..4], &mut filled), u64::from(round));
+                assert_eq!((filled, tray.count()), (4, given.len() - 4));
+                assert!(!tray.give(&one), "not empty yet");
+                expected.rotate_right(4);
+            }
+            assert_eq!(tray.take(&out, &mut filled), u64::from(round));
+            assert_eq!((filled, tray.count()), (given.len(), 0));
+            assert_eq!(out[..filled], expected);
         }
     }
 
@@ -148,8 +182,9 @@ mod tests {
         let tray = Tray::empty();
         tray.state.store((5 * RELEASE) | BUSY, Ordering::Relaxed);
         let mut filled = 0;
-        assert_eq!(tray.take(&mut [0; 3], &mut filled), 5);
+        let out = [const { Cell::new(0) }; 3];
+        assert_eq!(tray.take(&out, &mut filled), 5);
         assert_eq!((filled, tray.count()), (0, 0));
-        assert!(!tray.give(&[1]));
+        assert!(!tray.give(&out));
     }
 }
