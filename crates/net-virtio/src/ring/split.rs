@@ -207,7 +207,8 @@ impl SplitRing {
     ) -> bool {
         let found = if head.third & INDIRECT != 0 {
             self.look_into(&head, id, memory, form)
-        } else if head.is_header(head.third, form) && self.size > 1 {
+        } else if head.is_header(head.third, form) {
+            // One that is its own successor has one, and is not the last.
             let frame = self.descriptor(head.fourth).ok();
             frame.and_then(|frame| frame.behind(&head, id, frame.third, form, memory))
         } else {
@@ -238,7 +239,7 @@ impl SplitRing {
             let mut window = Window::NONE;
             return head.single(id, head.third, form, memory, &mut window);
         }
-        if !head.is_header(head.third, form) || table.len < 2 {
+        if !head.is_header(head.third, form) {
             return None;
         }
         let frame = table.get(head.fourth.into())?;

@@ -39,6 +39,8 @@ struct Part {
 struct Chain {
     parts: Vec<Part>,
     table: bool,
+    /// Flags of the descriptor that leads to it, besides the one that says so.
+    outer: u16,
     /// Entries of a table behind each that is used, where the ring is split.
     gap: u16,
 }
@@ -91,9 +93,12 @@ fn chain() -> impl Strategy<Value = Chain> {
         1 => sized(&[12, 20, 40]),
         2 => prop::collection::vec(part(), 1..4),
     ];
-    (parts, prop::bool::weighted(0.3), 0u16..2).prop_map(|(parts, table, gap)| Chain {
+    let outer = prop_oneof![12 => Just(0), 1 => Just(NEXT), 2 => Just(WRITE)];
+    let table = (prop::bool::weighted(0.3), outer, 0u16..2);
+    (parts, table).prop_map(|(parts, (table, outer, gap))| Chain {
         parts,
         table,
+        outer,
         gap,
     })
 }
@@ -250,7 +255,7 @@ impl World {
             }
         }
         let entries = (last as u16 + 1) * step;
-        vec![((table, 16 * u32::from(entries)), INDIRECT)]
+        vec![((table, 16 * u32::from(entries)), INDIRECT | chain.outer)]
     }
 
     fn fill_split(&self, chains: &[Chain]) {
