@@ -419,6 +419,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_chosen_ahead_is_given_only_if_it_still_will_do() {
+        let range = PortRange { first: 9, last: 10 };
+        let other = PortRange {
+            first: 20,
+            last: 29,
+        };
+        for seed in 0..16 {
+            let (mut table, mut owners) = (PortTable::new(), [0; PORTS]);
+            let mut random = Random::new(&[seed; 16]);
+            table.choose_ahead(&owners, range, None, &mut random);
+            table.reserve(&mut owners, 9);
+            assert_eq!(table.choose(range, None, &mut random), Some(10));
+            table.choose_ahead(&owners, range, None, &mut random);
+            let port = table.choose(other, None, &mut random).unwrap();
+            assert!(other.contains(port));
+            table.choose_ahead(&owners, other, Some(0), &mut random);
+            let port = table.choose(other, Some(1), &mut random).unwrap();
+            assert_eq!(port % 2, 1);
+        }
+    }
+
+    #[test]
     fn shares_cover_the_range_without_overlap() {
         for count in [1, 2, 3, 7, 256] {
             let mut next = u32::from(HIGH.first);
