@@ -16,6 +16,9 @@ mod nat;
 #[allow(dead_code)]
 #[path = "../switch/path.rs"]
 mod path;
+#[allow(dead_code)]
+#[path = "../switch/ring.rs"]
+mod ring;
 mod switch;
 mod wire;
 

@@ -16,16 +16,22 @@
 //! vhost-user back end, which serves the same `VirtioNet` over the same queues; only the messages that
 //! set it up are missing.
 //!
+//! `headers-64` is devices and switch alone, where a header is in front of its frame, in a descriptor of its
+//! own, or in an indirect table with its frame.
+//!
 //! `network-64` has a whole network between the two guests, with the worker on a core of its own, as far
-//! as it polls its guests or sleeps. `latency` is the time of a single frame, from its sender's index to
+//! as it polls its guests or sleeps; in `network-send-64` nobody receives, and the sender has the other
+//! core for itself. `latency` is the time of a single frame, from its sender's index to
 //! its receiver's, where everybody polls and where everybody sleeps: through devices and switch alone,
 //! and through a network.
 
 mod guest;
+mod headers;
 mod latency;
 #[cfg(target_os = "linux")]
 mod network;
 mod path;
+mod ring;
 
 use std::time::Duration;
 
@@ -48,9 +54,16 @@ fn main() {
             }
         }
     }
+    if options.wants("headers-64") {
+        headers::run(options.rounds);
+    }
     #[cfg(target_os = "linux")]
     if options.wants("network-64") {
         network::flood(options.rounds);
+    }
+    #[cfg(target_os = "linux")]
+    if options.wants("network-send-64") {
+        network::send(options.rounds);
     }
     if options.wants("latency") {
         latency::run();
