@@ -162,7 +162,7 @@ impl Descriptor {
 mod tests {
     use super::*;
     use crate::driver::{BASE, DriverOptions, DriverQueue, GuestRam};
-    use crate::ring::{Ring, RingFeatures};
+    use crate::ring::{InflightLog, Ring, RingFeatures};
 
     const HEADERS: u64 = BASE + 0x1_0000;
     const FRAMES: u64 = BASE + 0x1_8000;
@@ -185,7 +185,12 @@ mod tests {
             indirect: negotiated,
         };
         let memory = ram.memory().unwrap();
-        let mut ring = Ring::new(&queue.setup(), features, &memory, None).unwrap();
+        // What is given back goes through the log, which counts slots too.
+        let region = std::sync::Arc::new(GuestRam::new(0x1000));
+        let start = region.mapping().0;
+        // SAFETY: aligned, long enough for 16 descriptors, and kept by its owner.
+        let log = unsafe { InflightLog::new(start, options.packed, 16, region) };
+        let mut ring = Ring::new(&queue.setup(), features, &memory, log).unwrap();
         let (mut ahead, mut window) = (Ahead::new(), Window::NONE);
         let access = if write { Access::Write } else { Access::Read };
         let mut count = 0;
