@@ -32,6 +32,7 @@ mod tests;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use net_wire::ethernet::HEADER_LEN;
 use net_wire::ipv6::Fragment;
 use net_wire::{MacAddr, WireError};
 
@@ -88,8 +89,8 @@ impl From<WireError> for PacketError {
 /// One frame on its way through the stack.
 ///
 /// The *head* holds the whole frame up to 128 bytes; of a longer TCP segment, UDP datagram or
-/// echo message exactly the headers (so that the payload is one run); of anything else the first
-/// 128 bytes.
+/// echo message exactly the headers (so that the payload is one run), unless it came in one piece of a
+/// device's batch ([`PacketFill::push_segment`]); of anything else the first 128 bytes.
 ///
 /// # Making one
 /// - of a slice, a [`PacketBuf`](crate::PacketBuf) or a [`SharedBuf`](crate::SharedBuf), which are
@@ -97,8 +98,8 @@ impl From<WireError> for PacketError {
 /// - of several of them: [`Self::from_segments`] with [`IoSegment::from`] each;
 /// - of raw guest memory: `unsafe` [`Self::from_raw`].
 ///
-/// It may go to another thread, and is not shared between two: what a short one's headers say is read
-/// when somebody first asks ([`Self::meta`]).
+/// It may go to another thread, and is not shared between two: what the headers say may be read when
+/// somebody first asks ([`Self::meta`]).
 ///
 /// ```
 /// fn goes_to_another_thread<T: Send>() {}
@@ -320,6 +321,14 @@ impl<'a> ZeroCopyPacket<'a> {
     #[inline]
     pub fn dst_mac(&self) -> MacAddr {
         MacAddr(self.array(0))
+    }
+
+    /// Whether a switch that knows where one of two frames goes knows it of the other: they have the same
+    /// addresses, type and, if any, tag. Said of no frame shorter than a header with a tag's 16 bits.
+    #[inline]
+    pub fn goes_like(&self, other: &Self) -> bool {
+        let start = |packet: &Self| packet.head().first_chunk::<{ HEADER_LEN + 2 }>().copied();
+        start(self).is_some_and(|one| start(other) == Some(one))
     }
 
     /// Source address of an IP packet.

@@ -45,7 +45,8 @@ impl<'a> ZeroCopyPacket<'a> {
         Ok(())
     }
 
-    /// [`Self::assign`] for one piece, of which most frames are.
+    /// [`Self::assign`] for one piece, whose headers are left to be read by who asks for them. So the
+    /// head is as long as a head can be.
     #[inline(always)]
     pub(super) fn assign_one(
         &mut self,
@@ -53,40 +54,27 @@ impl<'a> ZeroCopyPacket<'a> {
         header: VirtioNetHdr,
     ) -> Result<(), PacketError> {
         let len = frame.len();
+        if len < HEADER_LEN {
+            return Err(PacketError::TooShort);
+        }
         if len > MAX_FRAME_LEN {
             return Err(PacketError::TooLong);
         }
         self.pieces.truncate(1);
-        let head_len = if let Some(head) = self.room[HEADROOM..].get_mut(..len) {
-            if len < HEADER_LEN {
-                return Err(PacketError::TooShort);
-            }
-            // All of it is head, whatever the headers say: whoever wants to know them will ask.
+        let room = &mut self.room[HEADROOM..];
+        let head_len = if let Some(head) = room.get_mut(..len) {
             frame.copy_to_slice(0, head);
-            self.record.leave(header);
             len
         } else {
-            self.assign_long(frame, header)?
+            // A length the compiler knows: no loop.
+            frame.copy_to_slice(0, room);
+            // One segment always fits.
+            let _ = self.pieces.push(frame.slice(HEAD_MAX, usize::MAX));
+            HEAD_MAX
         };
+        self.record.leave(header);
         self.settle(len, head_len, false);
         Ok(())
-    }
-
-    /// The part of [`Self::assign_one`] for a frame longer than a head; the length of the head.
-    #[inline(never)]
-    fn assign_long(
-        &mut self,
-        frame: IoSegment<'a>,
-        header: VirtioNetHdr,
-    ) -> Result<usize, PacketError> {
-        let head = &mut self.room[HEADROOM..];
-        // A length the compiler knows: no loop.
-        frame.copy_to_slice(0, head);
-        let meta = self.record.make(head, frame.len(), header)?;
-        let head_len = head_len(meta, head, frame.len());
-        // One segment always fits.
-        let _ = self.pieces.push(frame.slice(head_len, usize::MAX));
-        Ok(head_len)
     }
 
     /// Makes this the packet of [`Self::from_segments`]; after an error it is none.
@@ -96,7 +84,9 @@ impl<'a> ZeroCopyPacket<'a> {
         segments: &[IoSegment<'a>],
         header: VirtioNetHdr,
     ) -> Result<(), PacketError> {
-        if let [one] = segments {
+        if let [one] = segments
+            && one.len() <= HEAD_MAX
+        {
             return self.assign_one(*one, header);
         }
         let (mut len, mut pieces) = (0usize, 0);

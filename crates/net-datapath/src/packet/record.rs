@@ -1,8 +1,8 @@
 //! The record of a packet's headers, made at once or when it is first asked for.
 //!
 //! A switch that decides by the hardware addresses never asks, and for a short frame the reading is as
-//! much work as all the rest. So a packet that is all head may leave it for later: its head is private
-//! and does not change before the record is made.
+//! much work as all the rest. So a packet may leave it for later: its head is private and does not
+//! change before the record is made.
 
 use core::cell::{Cell, UnsafeCell};
 

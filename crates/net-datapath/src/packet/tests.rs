@@ -352,3 +352,18 @@ fn the_flow_hash_depends_on_the_flow_and_the_seed() {
         assert_ne!(hash(&other, 1), base, "{at}");
     }
 }
+
+#[test]
+fn frames_that_differ_in_address_type_or_tag_do_not_go_alike() {
+    let bytes = [7; 60];
+    let one = packet(&bytes);
+    for at in 0..60 {
+        let mut other = bytes;
+        other[at] = 8;
+        let other = packet(&other);
+        assert_eq!(one.goes_like(&other), at >= 16, "byte {at}");
+    }
+    let short = packet(&bytes[..15]);
+    assert!(!short.goes_like(&short) && !short.goes_like(&one));
+    assert!(packet(&bytes[..16]).goes_like(&one));
+}

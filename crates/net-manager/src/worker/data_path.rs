@@ -142,17 +142,15 @@ impl Core {
         let Some((first, rest)) = frames.split_first() else {
             return 0;
         };
-        // Two bytes more than the header, where a tag is.
-        let start = first.head().first_chunk::<{ ethernet::HEADER_LEN + 2 }>();
-        let kind = start.map_or(EtherType(0), |start| {
-            EtherType(u16::from_be_bytes([start[12], start[13]]))
-        });
+        let kind = first
+            .head()
+            .get(ethernet::HEADER_LEN - 2..ethernet::HEADER_LEN);
+        let kind = kind.and_then(|bytes| <[u8; 2]>::try_from(bytes).ok());
+        let kind = EtherType(u16::from_be_bytes(kind.unwrap_or_default()));
         if self.has_gateway && Gateway::looks_into(kind) && !self.is_router(from, first) {
             return self.gateway.may_pass(first).into();
         }
-        let alike =
-            |frame: &&ZeroCopyPacket<'_>| start.is_some() && frame.head().first_chunk() == start;
-        1 + rest.iter().take_while(alike).count()
+        1 + rest.iter().take_while(|next| next.goes_like(first)).count()
     }
 
     /// Has the frame at `n` go on as the run does, or ends that and begins another.
