@@ -38,6 +38,7 @@ const PACKAGES: &[&str] = &[
     "qemu-system-x86",
     "busybox-static",
     "ethtool",
+    "iperf3",
     "iproute2",
     "iputils-ping",
     "nftables",

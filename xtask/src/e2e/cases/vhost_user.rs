@@ -43,6 +43,13 @@ pub(super) fn image(context: &Context) -> std::result::Result<Image, String> {
     Image::with("vhost-user.cpio", &[], &[("ethtool", &ethtool)])
 }
 
+/// The same with a load generator, which brings its libraries.
+fn image_with_iperf3(context: &Context) -> std::result::Result<Image, String> {
+    context.image()?;
+    let iperf3 = cmd::find("iperf3").ok_or("needs iperf3")?;
+    Image::with("iperf3.cpio", &[], &[("iperf3", &iperf3)])
+}
+
 /// A network of an ordinary user with a name.
 pub(super) struct Named<'a> {
     world: &'a World,
@@ -380,10 +387,26 @@ fn both_ways(one: &mut Guest, other: &mut Guest, third: &mut Guest) -> Result<()
     same(&from_other, &one.arrived()?)
 }
 
+/// Streams for some seconds, to one end and to the other.
+fn iperf3(client: &mut Guest, server: &mut Guest) -> Result<()> {
+    for reverse in ["", "-R"] {
+        let serve = "(iperf3 -s -1 >/tmp/iperf3 2>&1 &); sleep 1";
+        server.vm.check(serve, SHORT)?;
+        let stream = format!("iperf3 -c {} -t 3 {reverse}", server.ip);
+        let out = client.vm.check(&stream, LONG)?;
+        // What the receiver counted, which it reports once all is over.
+        let counted = out
+            .lines()
+            .any(|line| line.trim_end().ends_with("receiver"));
+        ensure(counted, || out.clone())?;
+    }
+    Ok(())
+}
+
 /// Frames go from one guest's memory to another's, whatever happens to the third and to the program.
 fn three_guests(context: &Context, checks: &mut Checks) {
     let world = &context.world;
-    let image = match image(context) {
+    let image = match image_with_iperf3(context) {
         Ok(image) => image,
         Err(why) => return checks.skip(why),
     };
@@ -416,6 +439,10 @@ fn three_guests(context: &Context, checks: &mut Checks) {
     checks.step("the flood was limited", || {
         let status = net.ask(&["status", "--json"])?;
         ensure(status.contains("broadcast-limit"), || status.clone())
+    });
+    checks.step("iperf3 with offloads", || iperf3(&mut a, &mut b));
+    checks.step("iperf3, one end without offloads", || {
+        iperf3(&mut a, &mut c)
     });
     checks.step("16 MiB both ways, one end without offloads", || {
         both_ways(&mut a, &mut c, &mut b)
