@@ -6,7 +6,7 @@ use net_datapath::packet::ZeroCopyPacket;
 use net_gateway::{Gateway, Output, Target, Verdict as GatewayVerdict};
 use net_switch::{Switch, Verdict};
 use net_wire::MacAddr;
-use net_wire::ethernet::{self, EtherType};
+use net_wire::ethernet::{EtherType, EthernetFrame};
 
 use super::links::Links;
 use super::ports::{GATEWAY, PortId, Ports};
@@ -142,11 +142,8 @@ impl Core {
         let Some((first, rest)) = frames.split_first() else {
             return 0;
         };
-        let kind = first
-            .head()
-            .get(ethernet::HEADER_LEN - 2..ethernet::HEADER_LEN);
-        let kind = kind.and_then(|bytes| <[u8; 2]>::try_from(bytes).ok());
-        let kind = EtherType(u16::from_be_bytes(kind.unwrap_or_default()));
+        let frame = EthernetFrame::parse(first.head());
+        let kind = frame.map_or(EtherType(0), |frame| frame.ethertype());
         if self.has_gateway && Gateway::looks_into(kind) && !self.is_router(from, first) {
             return self.gateway.may_pass(first).into();
         }
