@@ -54,6 +54,7 @@ impl Position {
     /// `slots` further, at most once around.
     #[inline]
     fn advance(&mut self, slots: u16, size: u16) {
+        debug_assert!(slots <= size, "{slots} slots of {size}");
         let at = u32::from(self.slot) + u32::from(slots);
         let around = at >= u32::from(size);
         self.slot = if around { at - u32::from(size) } else { at } as u16;
