@@ -40,6 +40,10 @@ pub trait Address:
     /// How many leading bits two addresses share.
     #[doc(hidden)]
     fn common(a: Self, b: Self) -> u32;
+    /// How far behind `first` it is, counted in addresses, with wrapping; `u64::MAX` stands for all that is
+    /// further.
+    #[doc(hidden)]
+    fn behind(self, first: Self) -> u64;
     /// What a checksum over the address changes by.
     #[doc(hidden)]
     fn delta(old: Self, new: Self) -> Delta;
@@ -69,6 +73,11 @@ impl Address for Ipv4Addr {
 
     fn common(a: Self, b: Self) -> u32 {
         (a.to_bits() ^ b.to_bits()).leading_zeros()
+    }
+
+    #[inline]
+    fn behind(self, first: Self) -> u64 {
+        self.to_bits().wrapping_sub(first.to_bits()).into()
     }
 
     #[inline]
@@ -104,6 +113,12 @@ impl Address for Ipv6Addr {
 
     fn common(a: Self, b: Self) -> u32 {
         (a.to_bits() ^ b.to_bits()).leading_zeros()
+    }
+
+    #[inline]
+    fn behind(self, first: Self) -> u64 {
+        let far = self.to_bits().wrapping_sub(first.to_bits());
+        u64::try_from(far).unwrap_or(u64::MAX)
     }
 
     #[inline]

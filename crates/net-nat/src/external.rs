@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use hashbrown::HashMap;
+use net_datapath::prefetch::prefetch_read;
 use siphasher::sip::SipHasher13;
 
-use crate::address::Address;
+use crate::address::{Address, Endpoint};
 use crate::config::{FamilyConfig, Shard};
 use crate::hash::{Keyed, Random};
-use crate::ports::{PORTS, PortRange, PortTable, mapping_of};
-use crate::table::Region;
+use crate::ports::{PORTS, Port, PortRange, PortTable, SEVERAL};
+use crate::table::{NONE, Region};
 
 /// Protocols with a space of ports of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,9 @@ pub(crate) enum Space {
     Udp = 1,
     Icmp = 2,
 }
+
+/// How many there are of them.
+const SPACES: usize = 3;
 
 /// One outside address.
 struct External<A> {
@@ -33,16 +37,48 @@ struct External<A> {
 }
 
 /// Addresses the owners of whose ports are kept together: they fill a page of 2 MiB.
-const GROUP: usize = 8;
+const GROUP: usize = 4;
 
-/// The owners of their ports, by [`Space`]; made when the first port is needed.
-type Owners = [Option<Region<u32>>; 3];
+/// A port of an outside address: the address by number, and the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place(u32);
+
+impl Place {
+    #[inline(always)]
+    pub(crate) fn new(external: u16, port: u16) -> Self {
+        Self(u32::from(external) << 16 | u32::from(port))
+    }
+
+    /// As a word, which [`Self::from_bits`] understands.
+    #[inline(always)]
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0.into()
+    }
+
+    #[inline(always)]
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits as u32)
+    }
+
+    /// Which list of owners it is in, and where in that.
+    #[inline(always)]
+    fn split(self, space: Space) -> (usize, usize) {
+        let at = self.0 as usize;
+        let group = at / (GROUP * PORTS);
+        (group * SPACES + space as usize, at % (GROUP * PORTS))
+    }
+}
 
 /// All outside addresses of a family.
 pub(crate) struct Externals<A> {
     list: Vec<External<A>>,
-    /// For each [`GROUP`] of them.
-    owners: Vec<Owners>,
+    /// The owners of their ports, for each [`GROUP`] of them three, by [`Space`]; made when the first
+    /// port is needed.
+    owners: Vec<Option<Region<Port>>>,
+    /// The first of them, and how many from there on follow each other: all of most pools, which then
+    /// need no hash.
+    first: A,
+    run: u64,
     /// The lowest and the highest of them: most addresses asked about lie outside.
     span: Option<(A, A)>,
     by_addr: HashMap<A, u16, Keyed>,
@@ -67,6 +103,8 @@ impl<A: Address> Externals<A> {
         let mut externals = Self {
             list: Vec::new(),
             owners: Vec::new(),
+            first: A::UNSPECIFIED,
+            run: 0,
             span: None,
             by_addr: HashMap::with_hasher(keyed.clone()),
             shared: config.outside.len() as u16,
@@ -89,11 +127,17 @@ impl<A: Address> Externals<A> {
     fn add(&mut self, addr: A, own: Option<(A, bool)>) -> u16 {
         // The configuration was checked: there are fewer than 65,536.
         let number = self.list.len() as u16;
+        if self.list.is_empty() {
+            self.first = addr;
+        }
+        if addr.behind(self.first) == self.run && self.list.len() as u64 == self.run {
+            self.run += 1;
+        }
         let (low, high) = self.span.unwrap_or((addr, addr));
         self.span = Some((low.min(addr), high.max(addr)));
         self.by_addr.insert(addr, number);
         if self.list.len().is_multiple_of(GROUP) {
-            self.owners.push([None, None, None]);
+            self.owners.extend([const { None }; SPACES]);
         }
         self.list.push(External {
             addr,
@@ -106,19 +150,73 @@ impl<A: Address> Externals<A> {
 
     #[inline(always)]
     pub(crate) fn number(&self, addr: A) -> Option<u16> {
+        let at = addr.behind(self.first);
+        if at < self.run {
+            return Some(at as u16);
+        }
+        if self.list.len() as u64 == self.run {
+            return None;
+        }
+        self.by_hash(addr)
+    }
+
+    #[inline(never)]
+    fn by_hash(&self, addr: A) -> Option<u16> {
         let (low, high) = self.span?;
         if addr < low || addr > high {
             return None;
         }
-        if low == high {
-            return Some(0);
-        }
-        self.within_span(addr)
+        self.by_addr.get(&addr).copied()
     }
 
-    #[inline(never)]
-    fn within_span(&self, addr: A) -> Option<u16> {
-        self.by_addr.get(&addr).copied()
+    /// Where a port of an outside address stands.
+    #[inline(always)]
+    pub(crate) fn place(&self, outside: Endpoint<A>) -> Option<Place> {
+        let number = self.number(outside.addr)?;
+        Some(Place::new(number, outside.port))
+    }
+
+    /// Asks for what is known of a port.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, space: Space, place: Place) {
+        let (list, at) = place.split(space);
+        if let Some(Some(owners)) = self.owners.get(list) {
+            // Any address will do for a hint: no check.
+            prefetch_read(owners.as_ptr().wrapping_add(at));
+        }
+    }
+
+    #[inline(always)]
+    fn port(&self, space: Space, place: Place) -> Option<&Port> {
+        let (list, at) = place.split(space);
+        self.owners.get(list)?.as_ref()?.get(at)
+    }
+
+    /// The only session that is called at a port, [`SEVERAL`](crate::ports::SEVERAL) or [`NONE`].
+    #[inline(always)]
+    pub(crate) fn session(&self, space: Space, place: Place) -> u32 {
+        self.port(space, place).map_or(NONE, |port| port.session())
+    }
+
+    /// Says which one that is; a mapping has the port.
+    #[inline(always)]
+    pub(crate) fn call(&mut self, space: Space, place: Place, session: u32) {
+        let (list, at) = place.split(space);
+        if let Some(Some(owners)) = self.owners.get_mut(list)
+            && let Some(port) = owners.get_mut(at)
+        {
+            port.call(session);
+        }
+    }
+
+    /// Ports that name one session.
+    pub(crate) fn calls(&self) -> usize {
+        let ports = self
+            .owners
+            .iter()
+            .flatten()
+            .flat_map(|owners| owners.iter());
+        ports.filter(|port| port.session() < SEVERAL).count()
     }
 
     pub(crate) fn addr(&self, number: u16) -> Option<A> {
@@ -176,11 +274,7 @@ impl<A: Address> Externals<A> {
         port: u16,
     ) -> Option<u32> {
         match space {
-            Some(space) => {
-                let number = usize::from(number);
-                let owners = self.owners.get(number / GROUP)?[space as usize].as_ref()?;
-                mapping_of(*owners.get(number % GROUP * PORTS + usize::from(port))?)
-            }
+            Some(space) => self.port(space, Place::new(number, port))?.mapping(),
             None => self.other.get(&(protocol, number)).copied(),
         }
     }
@@ -227,14 +321,14 @@ impl<A: Address> Externals<A> {
 
     /// The table of an address, and its part of the owners.
     #[inline(always)]
-    fn table(&mut self, space: Space, number: u16) -> Option<(&mut PortTable, &mut [u32])> {
+    fn table(&mut self, space: Space, number: u16) -> Option<(&mut PortTable, &mut [Port])> {
         let number = usize::from(number);
         let table = &mut self.list.get_mut(number)?.ports[space as usize];
-        let owners = &mut self.owners.get_mut(number / GROUP)?[space as usize];
+        let (list, first) = Place::new(number as u16, 0).split(space);
+        let owners = self.owners.get_mut(list)?;
         if table.is_none() || owners.is_none() {
             make(table, owners);
         }
-        let first = number % GROUP * PORTS;
         let owners = owners.as_mut()?.get_mut(first..first + PORTS)?;
         Some((table.as_deref_mut()?, owners))
     }
@@ -299,14 +393,13 @@ impl<A: Address> Externals<A> {
 
     pub(crate) fn bytes(&self) -> usize {
         let tables = self.list.iter().flat_map(|e| e.ports.iter().flatten());
-        let owners = self.owners.iter().flatten().flatten();
+        let owners = self.owners.iter().flatten();
         tables.count() * PortTable::BYTES + owners.map(Region::bytes).sum::<usize>()
     }
 
     /// Where the owners of all ports are or will be: those that nobody has needed yet are made.
     pub(crate) fn memory(&mut self) -> impl Iterator<Item = Range<*const u8>> {
-        let owners = self.owners.iter_mut().flatten();
-        owners.filter_map(|owners| {
+        self.owners.iter_mut().filter_map(|owners| {
             if owners.is_none() {
                 *owners = Region::new(GROUP * PORTS);
             }
@@ -315,7 +408,7 @@ impl<A: Address> Externals<A> {
     }
 
     pub(crate) fn is_consistent(&self) -> bool {
-        let groups = self.list.chunks(GROUP).zip(&self.owners);
+        let groups = self.list.chunks(GROUP).zip(self.owners.chunks(SPACES));
         let mut tables = groups.flat_map(|(list, owners)| {
             let tables = list.iter().map(|external| &external.ports);
             tables.enumerate().flat_map(move |(at, ports)| {
@@ -331,7 +424,7 @@ impl<A: Address> Externals<A> {
 }
 
 #[cold]
-fn make(table: &mut Option<Box<PortTable>>, owners: &mut Option<Region<u32>>) {
+fn make(table: &mut Option<Box<PortTable>>, owners: &mut Option<Region<Port>>) {
     if owners.is_none() {
         *owners = Region::new(GROUP * PORTS);
     }
@@ -347,4 +440,89 @@ pub(crate) fn class(space: Space, inside_port: u16) -> PortRange {
         Space::Tcp | Space::Udp => (1024, u16::MAX),
     };
     PortRange { first, last }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+    use crate::config::Shard;
+
+    fn pool<A: Address>(outside: Vec<A>) -> Externals<A> {
+        let config = FamilyConfig {
+            inside: Vec::new(),
+            outside,
+            one_to_one: Vec::new(),
+        };
+        let shard = Shard {
+            number: 0,
+            count: 1,
+        };
+        Externals::new(&config, shard, false, &[3; 16])
+    }
+
+    #[test]
+    fn addresses_are_known_whether_they_follow_each_other_or_not() {
+        for last in [
+            &[5, 6, 7][..],
+            &[5, 6, 9, 7],
+            &[7, 6, 5],
+            &[200],
+            &[0, 255],
+            &[255, 0],
+            &[],
+        ] {
+            let v4 = |n| Ipv4Addr::new(192, 0, 2, n);
+            let externals = pool(last.iter().map(|&n| v4(n)).collect());
+            for n in 0..=255 {
+                let wanted = last.iter().position(|&l| l == n).map(|at| at as u16);
+                assert_eq!(externals.number(v4(n)), wanted, "{n} of {last:?}");
+            }
+            assert_eq!(externals.number(Ipv4Addr::UNSPECIFIED), None);
+        }
+    }
+
+    #[test]
+    fn addresses_that_differ_in_their_high_half_only_are_told_apart() {
+        let v6 = |net, host| Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, host);
+        let externals = pool([v6(1, 1), v6(1, 2), v6(2, 3)].into());
+        assert_eq!(externals.number(v6(1, 2)), Some(1));
+        assert_eq!(externals.number(v6(2, 3)), Some(2));
+        for other in [v6(2, 1), v6(2, 2), v6(1, 3), v6(0, 1), v6(1, 0)] {
+            assert_eq!(externals.number(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_called_at_its_own_port_only() {
+        let count = 2 * GROUP as u8 + 1;
+        let addrs = (0..count).map(|n| Ipv4Addr::new(192, 0, 2, n));
+        let mut externals = pool(addrs.collect());
+        let spaces = [Space::Tcp, Space::Udp, Space::Icmp];
+        let all = || {
+            let of_space = move |space| {
+                (0..u16::from(count)).flat_map(move |n| [0, 1, 65_535].map(|port| (space, n, port)))
+            };
+            spaces.into_iter().flat_map(of_space)
+        };
+        for (mapping, (space, number, port)) in all().enumerate() {
+            externals.take(Some(space), 0, number, port, mapping as u32);
+            externals.call(space, Place::new(number, port), mapping as u32 + 7);
+        }
+        for (mapping, (space, number, port)) in all().enumerate() {
+            let place = Place::new(number, port);
+            assert_eq!(Place::from_bits(place.to_bits()), place);
+            assert_eq!(externals.session(space, place), mapping as u32 + 7);
+            let owner = externals.mapping(Some(space), 0, number, port);
+            assert_eq!(owner, Some(mapping as u32));
+        }
+        assert_eq!(externals.calls(), all().count());
+        externals.call(Space::Tcp, Place::new(0, 1), SEVERAL);
+        externals.call(Space::Tcp, Place::new(1, 1), NONE);
+        assert_eq!(externals.calls(), all().count() - 2);
+        externals.release(Some(Space::Tcp), 0, 0, 1);
+        assert_eq!(externals.session(Space::Tcp, Place::new(0, 1)), NONE);
+        assert!(externals.is_consistent());
+    }
 }

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::address::{Address, Endpoint};
 use crate::config::Dependence;
-use crate::external::Space;
+use crate::external::{Place, Space};
 use crate::hash::Keys;
 use crate::table::{Index, Region, Slab, SlabRecord};
 use crate::wheel::{Links, Timed};
@@ -47,6 +47,8 @@ impl<A> Mapping<A> {
     const WITHDRAWN: u8 = 8;
     /// Its filter admits one address, that of one session.
     const SOLE: u8 = 16;
+    /// It has several sessions, or had them until all were gone: its port does not say which one.
+    const SHARED: u8 = 32;
 
     pub(crate) fn is_forward(&self) -> bool {
         self.bits & Self::FORWARD != 0
@@ -99,6 +101,22 @@ impl<A> Mapping<A> {
 
     pub(crate) fn clear_sole(&mut self) {
         self.set(Self::SOLE, false);
+    }
+
+    /// Whether its sessions are found from the outside by the index and not by its port.
+    #[inline(always)]
+    pub(crate) fn is_shared(&self) -> bool {
+        self.bits & Self::SHARED != 0
+    }
+
+    pub(crate) fn set_shared(&mut self, on: bool) {
+        self.set(Self::SHARED, on);
+    }
+
+    /// Where its port stands.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> Place {
+        Place::new(self.external, self.outside_port)
     }
 
     fn set(&mut self, bit: u8, on: bool) {

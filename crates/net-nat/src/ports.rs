@@ -1,4 +1,5 @@
-//! The ports of one outside address for one protocol: which are free, and whose the others are.
+//! The ports of one outside address for one protocol: which are free, whose the others are, and which
+//! session is called there.
 //!
 //! Whose they are stands in memory that several tables share, so that it fills large pages.
 
@@ -7,6 +8,7 @@ use alloc::boxed::Box;
 use net_datapath::prefetch::{prefetch_read, prefetch_write};
 
 use crate::hash::{Bits, Random};
+use crate::table::NONE;
 
 pub(crate) const PORTS: usize = 1 << 16;
 /// Words of 64 ports looked into before the search for the next free one: a word without a free port
@@ -15,6 +17,41 @@ const TRIES: usize = 8;
 
 /// Owner of a port that no mapping gets: another engine's, or a forward's.
 const RESERVED: u32 = u32::MAX;
+/// In the place of a session where a mapping has several.
+pub(crate) const SEVERAL: u32 = NONE - 1;
+
+/// What is known of a port: a port that nobody has is all zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub(crate) struct Port {
+    /// 0 for none, [`RESERVED`], or one more than the number of a mapping.
+    owner: u32,
+    /// One more than the number of a session, than [`SEVERAL`] or, with wrapping, than [`NONE`].
+    called: u32,
+}
+
+impl Port {
+    /// The mapping that has it.
+    #[inline]
+    pub(crate) fn mapping(self) -> Option<u32> {
+        match self.owner {
+            0 | RESERVED => None,
+            owner => Some(owner - 1),
+        }
+    }
+
+    /// The only session of that mapping, [`SEVERAL`] if it has more, [`NONE`] if it has none.
+    #[inline(always)]
+    pub(crate) fn session(self) -> u32 {
+        self.called.wrapping_sub(1)
+    }
+
+    /// Says which one that is.
+    #[inline(always)]
+    pub(crate) fn call(&mut self, session: u32) {
+        self.called = session.wrapping_add(1);
+    }
+}
 
 /// Ports from `first` to `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,15 +133,6 @@ fn any_bit(word: u64, random: Bits) -> u16 {
     start as u16 + left.trailing_zeros() as u16
 }
 
-/// The mapping that this owner of a port stands for.
-#[inline]
-pub(crate) fn mapping_of(owner: u32) -> Option<u32> {
-    match owner {
-        0 | RESERVED => None,
-        owner => Some(owner - 1),
-    }
-}
-
 impl PortTable {
     pub(crate) fn new() -> Self {
         Self {
@@ -153,7 +181,7 @@ impl PortTable {
     #[inline(always)]
     pub(crate) fn choose_ahead(
         &mut self,
-        owners: &[u32],
+        owners: &[Port],
         range: PortRange,
         parity: Option<u16>,
         random: &mut Random,
@@ -240,21 +268,21 @@ impl PortTable {
 
     /// Gives a port to a mapping.
     #[inline]
-    pub(crate) fn take(&mut self, owners: &mut [u32], port: u16, mapping: u32) {
+    pub(crate) fn take(&mut self, owners: &mut [Port], port: u16, mapping: u32) {
         self.set(owners, port, mapping + 1);
     }
 
     /// Keeps a port from being chosen.
-    pub(crate) fn reserve(&mut self, owners: &mut [u32], port: u16) {
+    pub(crate) fn reserve(&mut self, owners: &mut [Port], port: u16) {
         self.set(owners, port, RESERVED);
     }
 
     /// `owner` is not 0.
     #[inline]
-    fn set(&mut self, owners: &mut [u32], port: u16, owner: u32) {
+    fn set(&mut self, owners: &mut [Port], port: u16, owner: u32) {
         let at = usize::from(port);
         if let Some(slot) = owners.get_mut(at) {
-            *slot = owner;
+            *slot = Port { owner, called: 0 };
         }
         let Some(free) = self.free.get_mut(at / 64) else {
             return;
@@ -269,10 +297,13 @@ impl PortTable {
 
     /// Makes a port free again.
     #[inline]
-    pub(crate) fn release(&mut self, owners: &mut [u32], port: u16) {
+    pub(crate) fn release(&mut self, owners: &mut [Port], port: u16) {
         let at = usize::from(port);
         if let Some(slot) = owners.get_mut(at) {
-            *slot = 0;
+            *slot = Port {
+                owner: 0,
+                called: 0,
+            };
         }
         if let Some(free) = self.free.get_mut(at / 64) {
             *free |= 1 << (at % 64);
@@ -283,14 +314,17 @@ impl PortTable {
     }
 
     /// Whether bits and owners say the same.
-    pub(crate) fn is_consistent(&self, owners: &[u32]) -> bool {
+    pub(crate) fn is_consistent(&self, owners: &[Port]) -> bool {
         fn bits<T>(of: &[T], is_set: impl Fn(&T) -> bool) -> u64 {
             let from_the_end = of.iter().rev();
             from_the_end.fold(0, |bits, item| bits << 1 | u64::from(is_set(item)))
         }
-        let owners = owners.chunks(64).map(|o| bits(o, |&owner| owner == 0));
+        let no_ghosts = owners
+            .iter()
+            .all(|o| o.mapping().is_some() || o.called == 0);
+        let owners = owners.chunks(64).map(|o| bits(o, |o| o.owner == 0));
         let words = self.free.chunks(64).map(|w| bits(w, |&word| word != 0));
-        owners.eq(self.free.iter().copied()) && words.eq(self.words)
+        no_ghosts && owners.eq(self.free.iter().copied()) && words.eq(self.words)
     }
 }
 
@@ -298,6 +332,10 @@ impl PortTable {
 mod tests {
     use super::*;
 
+    const NOBODYS: Port = Port {
+        owner: 0,
+        called: 0,
+    };
     const HIGH: PortRange = PortRange {
         first: 1024,
         last: 65_535,
@@ -305,7 +343,7 @@ mod tests {
 
     #[test]
     fn every_port_of_a_range_is_handed_out_once_and_then_none() {
-        let (mut table, mut owners) = (PortTable::new(), [0; PORTS]);
+        let (mut table, mut owners) = (PortTable::new(), [NOBODYS; PORTS]);
         let mut random = Random::new(&[1; 16]);
         let range = PortRange {
             first: 1000,
@@ -315,7 +353,7 @@ mod tests {
             let port = table.choose(range, None, &mut random).unwrap();
             assert!(range.contains(port) && table.is_free(port));
             table.take(&mut owners, port, mapping);
-            assert_eq!(mapping_of(owners[usize::from(port)]), Some(mapping));
+            assert_eq!(owners[usize::from(port)].mapping(), Some(mapping));
         }
         assert_eq!(table.choose(range, None, &mut random), None);
         table.release(&mut owners, 1500);
@@ -325,7 +363,7 @@ mod tests {
 
     #[test]
     fn rfc4787_req4_parity_is_kept_to_the_last_port() {
-        let (mut table, mut owners) = (PortTable::new(), [0; PORTS]);
+        let (mut table, mut owners) = (PortTable::new(), [NOBODYS; PORTS]);
         let mut random = Random::new(&[2; 16]);
         let range = PortRange {
             first: 5001,
@@ -342,7 +380,7 @@ mod tests {
 
     #[test]
     fn rfc6056_a_nearly_full_table_still_chooses_among_all_that_is_left() {
-        let (mut table, mut owners) = (PortTable::new(), [0; PORTS]);
+        let (mut table, mut owners) = (PortTable::new(), [NOBODYS; PORTS]);
         let mut random = Random::new(&[4; 16]);
         let range = PortRange {
             first: 4096 + 5,
@@ -426,7 +464,7 @@ mod tests {
             last: 29,
         };
         for seed in 0..16 {
-            let (mut table, mut owners) = (PortTable::new(), [0; PORTS]);
+            let (mut table, mut owners) = (PortTable::new(), [NOBODYS; PORTS]);
             let mut random = Random::new(&[seed; 16]);
             table.choose_ahead(&owners, range, None, &mut random);
             table.reserve(&mut owners, 9);
@@ -456,11 +494,11 @@ mod tests {
 
     #[test]
     fn reserved_ports_are_nobodys() {
-        let (mut table, mut owners) = (PortTable::new(), [0; PORTS]);
+        let (mut table, mut owners) = (PortTable::new(), [NOBODYS; PORTS]);
         let mut random = Random::new(&[3; 16]);
         let range = PortRange { first: 9, last: 10 };
         table.reserve(&mut owners, 9);
-        assert_eq!(mapping_of(owners[9]), None);
+        assert_eq!(owners[9].mapping(), None);
         assert_eq!(table.choose(range, None, &mut random), Some(10));
     }
 }

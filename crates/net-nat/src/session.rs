@@ -188,14 +188,14 @@ impl<A: Address> Session<A> {
         Endpoint::new(self.remote, self.remote_port)
     }
 
-    /// What its packets are found by, outbound ones first.
-    #[inline]
-    pub(crate) fn hashes(&self, keys: &Keys) -> [u64; 2] {
-        let ends = [
-            (Direction::Outbound, self.inside()),
-            (Direction::Inbound, self.outside()),
-        ];
-        ends.map(|(way, local)| keys.flow(way as u8, self.protocol, local, self.remote()))
+    /// What its packets of a direction are found by.
+    #[inline(always)]
+    pub(crate) fn hash(&self, keys: &Keys, direction: Direction) -> u64 {
+        let local = match direction {
+            Direction::Outbound => self.inside(),
+            Direction::Inbound => self.outside(),
+        };
+        keys.flow(direction as u8, self.protocol, local, self.remote())
     }
 
     /// Whether a packet of `direction` between `local` (as the packet names it) and `remote` is of

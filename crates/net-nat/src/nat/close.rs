@@ -7,10 +7,12 @@ use super::common::Common;
 use super::map::behaviour;
 use crate::address::{Address, Endpoint};
 use crate::config::Dependence;
+use crate::direction::Direction;
 use crate::event::Event;
 use crate::family::Family;
 use crate::mapping::space;
 use crate::session::Timer;
+use crate::table::NONE;
 use crate::wheel::Due;
 
 impl<F: Family> Nat<F> {
@@ -57,8 +59,12 @@ impl<F: Family> Nat<F> {
         };
         self.sessions.prefetch(session.links.next);
         if session.expires < common.tick {
-            for hash in session.hashes(&common.keys) {
-                self.index.prefetch(hash);
+            self.index
+                .prefetch(session.hash(&common.keys, Direction::Outbound));
+            if let Some(space) = space(session.protocol)
+                && let Some(place) = self.externals.place(session.outside())
+            {
+                self.externals.prefetch(space, place);
             }
             self.mappings.slab.prefetch(session.mapping);
             if common.hold == 0 {
@@ -132,11 +138,10 @@ impl<F: Family> Nat<F> {
         };
         let (protocol, mapping, remote) = (session.protocol, session.mapping, session.remote());
         let unanswered = session.is_unanswered();
-        let hashes = session.hashes(&common.keys);
+        let [out, back] = [Direction::Outbound, Direction::Inbound]
+            .map(|direction| session.hash(&common.keys, direction));
         session.protocol = 0;
-        for hash in hashes {
-            self.index.remove(hash, number);
-        }
+        self.index.remove(out, number);
         self.sessions.give(number);
         common.counters.closed += 1;
         let Some(record) = self.mappings.slab.get_mut(mapping) else {
@@ -152,6 +157,16 @@ impl<F: Family> Nat<F> {
         }
         record.sessions = record.sessions.saturating_sub(1);
         record.expires = record.expires.saturating_sub(unanswered.into());
+        if record.is_shared() {
+            self.shared.remove(back, number);
+            // The next one is its only session, if it has a port.
+            record.set_shared(record.sessions > 0);
+        }
+        if record.sessions == 0
+            && let Some(space) = space(protocol)
+        {
+            self.externals.call(space, record.place(), NONE);
+        }
         if let Some(host) = self.hosts.get_mut(record.host) {
             host.sessions = host.sessions.saturating_sub(1);
         }

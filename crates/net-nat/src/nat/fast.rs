@@ -11,15 +11,15 @@ use alloc::boxed::Box;
 use net_wire::ip_proto;
 
 use super::common::Common;
+use super::lookup::{NEW, SKIP, Scratch, by_side};
 use super::{BATCH, Nat};
-use crate::address::{Address, Endpoint};
 use crate::config::OutOfWindow;
 use crate::direction::Direction;
 use crate::family::{Family, Usual};
 use crate::packet::IpPacket;
+use crate::ports::SEVERAL;
 use crate::rewrite::{Deltas, End, rewrite};
 use crate::session::{Session, Timer, marks};
-use crate::table::NONE;
 use crate::tcp::{Effect, Segment};
 use crate::verdict::{DropReason, Side, Verdict};
 
@@ -27,44 +27,9 @@ use crate::verdict::{DropReason, Side, Verdict};
 /// to fetch what they asked for, and no more than the processor fetches lines at once.
 const GROUP: usize = 16;
 
-/// What a batch knows of a packet between two steps.
-#[derive(Clone, Copy)]
-pub(crate) struct Scratch {
-    hash: u64,
-    /// The session it is probably of; [`NEW`] for a usual packet that has none, [`SLOW`] for one that
-    /// is not usual, [`SKIP`] for one of another family.
-    guess: u32,
-    usual: Usual,
-}
-
-/// What a batch knows besides of a packet from the inside that is [`NEW`].
-pub(crate) struct Coming<A> {
-    source: A,
-    /// The host it is probably of.
-    pub(super) host: u32,
-    /// The hash of its mapping.
-    pub(super) mapping: u64,
-}
-
 /// Without options.
 pub(super) const TCP_HEADER: usize = 20;
 pub(super) const UDP_HEADER: usize = 8;
-
-const SLOW: u32 = NONE;
-const SKIP: u32 = NONE - 1;
-const NEW: u32 = NONE - 2;
-
-impl Scratch {
-    pub(crate) const EMPTY: Self = Self {
-        hash: 0,
-        guess: SLOW,
-        usual: Usual {
-            protocol: 0,
-            may_fragment: false,
-            len: 0,
-        },
-    };
-}
 
 /// The way at compile time: what differs by it costs nothing.
 pub(crate) trait Way {
@@ -108,15 +73,6 @@ impl Way for Turned {
     const MARKS: (u8, u8) = (marks::HAIRPIN, marks::HAIRPIN);
 }
 
-/// Our end of a packet and the other one.
-#[inline(always)]
-fn by_side<W: Way, A>((src, dst): (Endpoint<A>, Endpoint<A>)) -> (Endpoint<A>, Endpoint<A>) {
-    match W::DIRECTION {
-        Direction::Outbound => (src, dst),
-        Direction::Inbound => (dst, src),
-    }
-}
-
 impl<F: Family> Nat<F> {
     /// Translates one packet.
     #[inline]
@@ -127,21 +83,29 @@ impl<F: Family> Nat<F> {
     ) -> Verdict {
         let mut verdict = Verdict::Pass;
         let mut scratch = Scratch::EMPTY;
-        if let Some((usual, hash)) = Self::look::<W, P>(common, packet) {
-            if let Some(number) = self.cache.get(hash)
-                && self.apply::<W, P>(common, packet, usual, number, &mut verdict)
-            {
+        if let Some((usual, ends)) = Self::look::<W, P>(packet) {
+            let mut guess = match W::DIRECTION {
+                Direction::Outbound => SEVERAL,
+                Direction::Inbound => self.called(usual, ends.0),
+            };
+            let by_hash = guess == SEVERAL;
+            if by_hash {
+                let hash = Self::hash::<W>(common, usual, ends);
+                if let Some(number) = self.cache.get(hash)
+                    && self.apply::<W, P>(common, packet, usual, number, &mut verdict)
+                {
+                    return verdict;
+                }
+                guess = self.index::<W>().guess(hash).unwrap_or(NEW);
+                scratch.key = hash;
+            }
+            if self.apply::<W, P>(common, packet, usual, guess, &mut verdict) {
+                if by_hash {
+                    self.cache.put(scratch.key, guess);
+                }
                 return verdict;
             }
-            let guess = self.index.guess(hash);
-            if let Some(number) = guess
-                && self.apply::<W, P>(common, packet, usual, number, &mut verdict)
-            {
-                self.cache.put(hash, number);
-                return verdict;
-            }
-            scratch.hash = hash;
-            scratch.guess = guess.unwrap_or(NEW);
+            scratch.guess = guess;
             scratch.usual = usual;
         }
         self.otherwise::<W, P>(common, packet, &scratch)
@@ -159,7 +123,7 @@ impl<F: Family> Nat<F> {
             return self.slow(common, packet, W::DIRECTION);
         }
         if scratch.guess == NEW {
-            return self.first(common, packet, scratch.usual, scratch.hash);
+            return self.first(common, packet, scratch.usual, scratch.key);
         }
         self.turn_or_slow(common, packet, scratch)
     }
@@ -180,18 +144,6 @@ impl<F: Family> Nat<F> {
             return self.turn(common, packet, verdict);
         }
         self.slow(common, packet, Direction::Outbound)
-    }
-
-    /// A usual packet and its hash.
-    #[inline(always)]
-    fn look<W: Way, P: IpPacket + ?Sized>(common: &Common, packet: &P) -> Option<(Usual, u64)> {
-        let head = packet.head();
-        let usual = F::usual(head, packet.total_len())?;
-        let (local, remote) = by_side::<W, _>(F::ends(head)?);
-        let hash = common
-            .keys
-            .flow(W::DIRECTION as u8, usual.protocol, local, remote);
-        Some((usual, hash))
     }
 
     /// Translates the packets of this family among many, at most [`BATCH`] of them; returns how many
@@ -216,8 +168,13 @@ impl<F: Family> Nat<F> {
             }
             if (1..=groups).contains(&ahead) {
                 let (packets, known) = (part(packets, ahead - 1), part(&mut known[..], ahead - 1));
-                if self.find_sessions(known) && W::DIRECTION == Direction::Outbound {
-                    new = self.find_mappings(common, packets, known);
+                match W::DIRECTION {
+                    Direction::Outbound => {
+                        if self.find_sessions(known) {
+                            new = self.find_mappings(common, packets, known);
+                        }
+                    }
+                    Direction::Inbound => self.find_called::<W, P>(common, packets, known),
                 }
             }
             if ahead >= 2 {
@@ -234,95 +191,6 @@ impl<F: Family> Nat<F> {
         self.settle();
         self.scratch = Some(known);
         skipped
-    }
-
-    /// The first step: headers and hashes; buckets are asked for. Returns how many packets are of
-    /// another family.
-    #[inline(never)]
-    fn find_places<W: Way, P: IpPacket>(
-        &self,
-        common: &Common,
-        packets: &[P],
-        known: &mut [Scratch],
-    ) -> usize {
-        let mut skipped = 0;
-        for (packet, scratch) in packets.iter().zip(known) {
-            if let Some((usual, hash)) = Self::look::<W, P>(common, packet) {
-                self.index.prefetch(hash);
-                *scratch = Scratch {
-                    hash,
-                    guess: 0,
-                    usual,
-                };
-            } else if F::is(packet.head()) {
-                scratch.guess = SLOW;
-            } else {
-                scratch.guess = SKIP;
-                skipped += 1;
-            }
-        }
-        skipped
-    }
-
-    /// The second step: sessions are asked for. Returns whether some packets have none.
-    #[inline(never)]
-    fn find_sessions(&self, known: &mut [Scratch]) -> bool {
-        let mut has_new = false;
-        for scratch in known {
-            if scratch.guess != 0 {
-                continue;
-            }
-            match self.index.guess(scratch.hash) {
-                Some(number) => {
-                    scratch.guess = number;
-                    self.sessions.prefetch(number);
-                }
-                None => {
-                    scratch.guess = NEW;
-                    has_new = true;
-                }
-            }
-        }
-        has_new
-    }
-
-    /// For sessions to come: the buckets of their mappings and hosts are asked for. Returns how many
-    /// those are.
-    #[inline(never)]
-    fn find_mappings<P: IpPacket>(
-        &mut self,
-        common: &Common,
-        packets: &[P],
-        known: &[Scratch],
-    ) -> usize {
-        let before = self.coming.len();
-        for (packet, scratch) in packets.iter().zip(known) {
-            if scratch.guess != NEW {
-                continue;
-            }
-            let nobody = Endpoint::new(F::Addr::UNSPECIFIED, 0);
-            // A usual packet has both.
-            let (local, remote) = F::ends(packet.head()).unwrap_or((nobody, nobody));
-            let protocol = scratch.usual.protocol;
-            let mapping = self.mapping_hash(common, protocol, local, remote);
-            self.mappings.prefetch(mapping);
-            self.hosts.prefetch(local.addr);
-            self.coming.push_back(Coming {
-                source: local.addr,
-                host: NONE,
-                mapping,
-            });
-        }
-        self.coming.len() - before
-    }
-
-    /// Half a step later: the last so many hosts are asked for, and the mappings that are there.
-    #[inline(never)]
-    fn find_hosts(&mut self, count: usize) {
-        for coming in self.coming.iter_mut().rev().take(count) {
-            coming.host = self.hosts.guess(coming.source);
-            self.mappings.prefetch_record(coming.mapping);
-        }
     }
 
     /// The third step.
@@ -476,12 +344,16 @@ impl<F: Family> Nat<F> {
         }
         self.settle();
         let mut verdict = Verdict::Pass;
-        if let Some((usual, hash)) = Self::look::<Turned, P>(common, packet)
-            && let Some(number) = self.index.guess(hash)
-            && self.apply::<Turned, P>(common, packet, usual, number, &mut verdict)
-        {
-            common.counters.hairpinned += 1;
-            return verdict;
+        if let Some((usual, ends)) = Self::look::<Turned, P>(packet) {
+            let mut number = self.called(usual, ends.0);
+            if number == SEVERAL {
+                let hash = Self::hash::<Turned>(common, usual, ends);
+                number = self.shared.guess(hash).unwrap_or(NEW);
+            }
+            if self.apply::<Turned, P>(common, packet, usual, number, &mut verdict) {
+                common.counters.hairpinned += 1;
+                return verdict;
+            }
         }
         self.hairpinned(common, packet)
     }

@@ -2,6 +2,7 @@
 
 use super::Nat;
 use super::common::Common;
+use super::open::Flow;
 use crate::address::Endpoint;
 use crate::direction::Direction;
 use crate::family::Family;
@@ -130,13 +131,8 @@ impl<F: Family> Nat<F> {
             local.port = quote.src.port.max(quote.dst.port);
             remote.port = 0;
         }
-        let hash = common
-            .keys
-            .flow(direction as u8, quote.protocol, local, remote);
-        let number = self.index.find(hash, |number| {
-            let session = self.sessions.get(number);
-            session.is_some_and(|s| s.is(direction, quote.protocol, local, remote))
-        })?;
+        let flow = Flow::new(&common.keys, direction, quote.protocol, local, remote);
+        let number = self.known(&flow)?;
         let session = self.sessions.get(number)?;
         let to_sender = match direction {
             Direction::Inbound => quote.outer_dst == session.outside,

@@ -3,6 +3,7 @@
 //! | file | what happens there |
 //! |---|---|
 //! | `fast` | the packets nearly all packets are: TCP and UDP of a session that exists |
+//! | `lookup` | where that session is |
 //! | `outbound`, `inbound` | all others, by direction |
 //! | `slow` | what those two share: reading any packet, translating one by its session |
 //! | `map`, `open`, `close` | mappings and sessions come and go |
@@ -18,6 +19,7 @@ mod forwards;
 mod fragments;
 mod icmp;
 mod inbound;
+pub(crate) mod lookup;
 mod map;
 mod open;
 mod outbound;
@@ -46,8 +48,8 @@ use crate::table::{Index, NONE, Slab};
 use crate::wheel::Wheel;
 
 use common::Common;
-use fast::{Coming, Scratch};
 use fragments::Translation;
+use lookup::{Coming, Scratch};
 use open::Pending;
 use unsolicited::Unsolicited;
 
@@ -57,7 +59,11 @@ pub(crate) const BATCH: usize = 64;
 /// The tables of one family.
 pub(crate) struct Nat<F: Family> {
     sessions: Slab<Session<F::Addr>>,
+    /// Sessions by what the inside sends.
     index: Index,
+    /// By what the outside sends, those that their mapping's port does not tell: of mappings with
+    /// several sessions, and of protocols without ports.
+    shared: Index,
     wheel: Wheel,
     mappings: Mappings<F::Addr>,
     /// Mappings without sessions, until their ports may be used again.
@@ -103,12 +109,10 @@ impl<F: Family> Nat<F> {
             .iter()
             .any(|p| p.filtering == Dependence::AddressDependent);
         let memory = |entries| move || ConfigError::OutOfMemory(entries);
-        let two = sessions
-            .checked_mul(2)
-            .ok_or(ConfigError::OutOfMemory(sessions))?;
         Ok(Self {
             sessions: Slab::new(sessions).ok_or_else(memory(sessions))?,
-            index: Index::new(two).ok_or_else(memory(sessions))?,
+            index: Index::new(sessions).ok_or_else(memory(sessions))?,
+            shared: Index::new(sessions).ok_or_else(memory(sessions))?,
             wheel: Wheel::new(common.tick),
             mappings: Mappings::new(mappings, dependent).ok_or_else(memory(mappings))?,
             resting: Wheel::new(common.tick),

@@ -12,7 +12,8 @@ use crate::direction::Direction;
 use crate::event::Event;
 use crate::family::Family;
 use crate::hash::Keys;
-use crate::mapping::MappingKey;
+use crate::mapping::{MappingKey, space};
+use crate::ports::SEVERAL;
 use crate::rewrite::{Deltas, deltas};
 use crate::session::{Session, Timer};
 use crate::tcp::{Class, Track};
@@ -55,27 +56,44 @@ pub(super) type First = Option<(Track, Class)>;
 /// Sessions that are asked for before the one that is being entered.
 const AHEAD: usize = 16;
 
-/// A new session that the outside cannot reach yet.
+/// A new session that the outside cannot reach yet, since its mapping has several.
 ///
 /// The places where it is entered for that lie anywhere in memory. Those of a batch are asked for and
 /// used together when it is done, or when somebody inside calls from without: many of them can be on
 /// their way at once, and nothing else waits for them.
 pub(super) struct Pending {
-    /// What inbound packets find it by.
-    hash: u64,
+    /// What inbound packets find it by, unless its port tells.
+    back: Option<u64>,
     number: u32,
     /// What the filter finds the address it speaks to by, unless the mapping says that itself.
     contact: Option<u64>,
 }
 
 impl<F: Family> Nat<F> {
+    /// The session of a packet, be it over.
+    #[inline(always)]
+    pub(super) fn known(&self, flow: &Flow<F::Addr>) -> Option<u32> {
+        let is = |number| {
+            let session = self.sessions.get(number);
+            session.is_some_and(|s| s.is(flow.direction, flow.protocol, flow.local, flow.remote))
+        };
+        if flow.direction == Direction::Outbound {
+            return self.index.find(flow.hash, is);
+        }
+        if let Some(space) = space(flow.protocol) {
+            let place = self.externals.place(flow.local)?;
+            let number = self.externals.session(space, place);
+            if number != SEVERAL {
+                return is(number).then_some(number);
+            }
+        }
+        self.shared.find(flow.hash, is)
+    }
+
     /// The session of a packet, if there is one that is alive.
     #[inline(always)]
     pub(super) fn find(&mut self, common: &mut Common, flow: &Flow<F::Addr>) -> Option<u32> {
-        let number = self.index.find(flow.hash, |number| {
-            let session = self.sessions.get(number);
-            session.is_some_and(|s| s.is(flow.direction, flow.protocol, flow.local, flow.remote))
-        })?;
+        let number = self.known(flow)?;
         if self.sessions.get(number)?.expires < common.tick {
             self.close(common, number);
             return None;
@@ -109,14 +127,10 @@ impl<F: Family> Nat<F> {
             Some(mapping) => self.admit(common, mapping)?,
             None => self.map(common, hash, &key, false)?,
         };
-        let (protocol, remote) = (flow.protocol, flow.remote);
-        let way = Direction::Inbound as u8;
-        let back = common.keys.flow(way, protocol, grant.outside, remote);
-        let hashes = [flow.hash, back];
-        let number = self.open(common, flow, hashes, (flow.local, grant), tcp, hairpin)?;
+        let number = self.open(common, flow, flow.hash, (flow.local, grant), tcp, hairpin)?;
         if tcp.is_some() {
             // The SYN that waited was for this connection: both ends opened at once.
-            self.unsolicited.forget(grant.outside, remote);
+            self.unsolicited.forget(grant.outside, flow.remote);
         }
         Ok(number)
     }
@@ -157,8 +171,7 @@ impl<F: Family> Nat<F> {
             }
         };
         let hairpin = self.externals.number(remote.addr).is_some();
-        let hashes = [answers.hash, flow.hash];
-        self.open(common, flow, hashes, (inside, grant), tcp, hairpin)
+        self.open(common, flow, answers.hash, (inside, grant), tcp, hairpin)
     }
 
     /// A new mapping gets sessions that have ended out of the way, a few at a time, so that the table
@@ -172,13 +185,13 @@ impl<F: Family> Nat<F> {
     }
 
     /// Makes the record of a session and puts it everywhere it belongs; there is room. It is
-    /// found from the inside and from the outside by these hashes.
+    /// found from the inside by this hash.
     #[inline(always)]
     fn open(
         &mut self,
         common: &mut Common,
         flow: &Flow<F::Addr>,
-        hashes: [u64; 2],
+        out: u64,
         (inside, grant): (Endpoint<F::Addr>, Grant<F::Addr>),
         tcp: &First,
         hairpin: bool,
@@ -207,7 +220,7 @@ impl<F: Family> Nat<F> {
         if hairpin {
             session.set_hairpin();
         }
-        let Some(number) = self.enter(common, session, hashes) else {
+        let Some(number) = self.enter(common, session, out) else {
             self.rest_if_idle(common, grant.mapping);
             return Err(DropReason::TableFull);
         };
@@ -218,28 +231,26 @@ impl<F: Family> Nat<F> {
         Ok(number)
     }
 
-    /// Puts a session everywhere it belongs, found from the inside and from the outside by these
-    /// hashes; `None` if the table is full.
+    /// Puts a session everywhere it belongs, found from the inside by this hash; `None` if the table is
+    /// full.
     #[inline(always)]
     pub(super) fn enter(
         &mut self,
         common: &Common,
         session: Session<F::Addr>,
-        [out, back]: [u64; 2],
+        out: u64,
     ) -> Option<u32> {
         let (remote, mapping) = (session.remote, session.mapping);
-        if !self.in_batch {
-            self.index.prefetch(back);
-        }
         let unanswered = session.is_unanswered();
         let filtering = behaviour(common, session.protocol).filtering;
-        let mut contact = None;
+        let (mut back, mut contact) = (None, None);
         let number = self.sessions.take()?;
         self.wheel.add(&mut self.sessions, number, session);
         self.index.insert(out, number);
         if let Some(record) = self.mappings.slab.get_mut(mapping) {
             let meets = !unanswered && filtering == Dependence::AddressDependent;
             let is_sole = meets && record.is_forsaken();
+            let (place, is_first) = (record.place(), record.sessions == 0);
             record.sessions += 1;
             record.expires += u32::from(unanswered);
             if let Some(host) = self.hosts.get_mut(record.host) {
@@ -250,18 +261,53 @@ impl<F: Family> Nat<F> {
             } else if meets {
                 contact = self.meet(common, mapping, remote);
             }
+            match space(session.protocol) {
+                // The line has just been written to if the mapping is new.
+                Some(space) if is_first => {
+                    self.externals.call(space, place, number);
+                }
+                _ => {
+                    back = Some(session.hash(&common.keys, Direction::Inbound));
+                    self.share(common, mapping);
+                }
+            }
         }
-        let pending = Pending {
-            hash: back,
-            number,
-            contact,
-        };
-        if self.in_batch {
-            self.pending.push(pending);
-        } else {
-            self.enter_outside(&pending);
+        if back.is_some() || contact.is_some() {
+            let pending = Pending {
+                back,
+                number,
+                contact,
+            };
+            if self.in_batch {
+                self.pending.push(pending);
+            } else {
+                self.enter_outside(&pending);
+            }
         }
         Some(number)
+    }
+
+    /// A mapping has more sessions than one, or no port: the index finds them from now on, also the one
+    /// that its port has named so far.
+    #[inline(never)]
+    fn share(&mut self, common: &Common, mapping: u32) {
+        let Some(record) = self.mappings.slab.get_mut(mapping) else {
+            return;
+        };
+        if record.is_shared() {
+            return;
+        }
+        record.set_shared(true);
+        let place = record.place();
+        let Some(space) = space(record.protocol) else {
+            return;
+        };
+        let number = self.externals.session(space, place);
+        if let Some(session) = self.sessions.get(number) {
+            let hash = session.hash(&common.keys, Direction::Inbound);
+            self.shared.insert(hash, number);
+        }
+        self.externals.call(space, place, SEVERAL);
     }
 
     /// Enters the new sessions where the outside finds them, the oldest first.
@@ -274,12 +320,12 @@ impl<F: Family> Nat<F> {
 
     fn settle_all(&mut self) {
         let mut pending = core::mem::take(&mut self.pending);
-        for new in pending.iter().take(AHEAD) {
-            self.index.prefetch(new.hash);
+        for hash in pending.iter().take(AHEAD).filter_map(|new| new.back) {
+            self.shared.prefetch(hash);
         }
         for (at, new) in pending.iter().enumerate() {
-            if let Some(later) = pending.get(at + AHEAD) {
-                self.index.prefetch(later.hash);
+            if let Some(hash) = pending.get(at + AHEAD).and_then(|later| later.back) {
+                self.shared.prefetch(hash);
             }
             self.enter_outside(new);
         }
@@ -289,7 +335,9 @@ impl<F: Family> Nat<F> {
 
     #[inline(always)]
     fn enter_outside(&mut self, new: &Pending) {
-        self.index.insert(new.hash, new.number);
+        if let Some(hash) = new.back {
+            self.shared.insert(hash, new.number);
+        }
         if let Some(hash) = new.contact
             && let Some(contacts) = &mut self.contacts
             && let Some(session) = self.sessions.get(new.number)

@@ -237,12 +237,8 @@ impl<F: Family> Nat<F> {
                 .mapping(space(protocol), protocol, external, saved.outside.port)?;
         let record = self.mappings.slab.get(mapping)?;
         let same = record.inside == saved.inside.addr && record.inside_port == saved.inside.port;
-        let keys = &common.keys;
-        let [out, back] = [
-            (Direction::Outbound, saved.inside),
-            (Direction::Inbound, saved.outside),
-        ]
-        .map(|(direction, local)| Flow::new(keys, direction, protocol, local, remote));
+        let (keys, inside) = (&common.keys, saved.inside);
+        let out = Flow::new(keys, Direction::Outbound, protocol, inside, remote);
         let twice = self.find(common, &out);
         if !same || twice.is_some() || self.sessions.is_full() {
             return None;
@@ -269,7 +265,6 @@ impl<F: Family> Nat<F> {
             session.set_hairpin();
         }
         self.wake(mapping);
-        self.enter(common, session, [out.hash, back.hash])
-            .map(|_| ())
+        self.enter(common, session, out.hash).map(|_| ())
     }
 }

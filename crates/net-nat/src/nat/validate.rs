@@ -8,6 +8,7 @@ use hashbrown::{HashMap, HashSet};
 use super::Nat;
 use super::common::Common;
 use super::map::behaviour;
+use super::open::Flow;
 use crate::config::Dependence;
 use crate::direction::Direction;
 use crate::family::Family;
@@ -26,7 +27,11 @@ impl<F: Family> Nat<F> {
     /// Entries that the longest look-up in any index goes by.
     pub(crate) fn longest_walk(&self) -> usize {
         let contacts = self.contacts.as_ref().map_or(0, |c| c.longest_walk());
-        let indexes = [self.index.longest_walk(), self.mappings.longest_walk()];
+        let indexes = [
+            self.index.longest_walk(),
+            self.shared.longest_walk(),
+            self.mappings.longest_walk(),
+        ];
         indexes.into_iter().fold(contacts, usize::max)
     }
 
@@ -37,7 +42,7 @@ impl<F: Family> Nat<F> {
         let mut of_host: HashMap<u32, u32, Keyed> = HashMap::with_hasher(keyed());
         let mut unanswered: HashMap<u32, u32, Keyed> = HashMap::with_hasher(keyed());
         let mut contacts = HashSet::with_hasher(keyed());
-        let mut sessions = 0;
+        let (mut sessions, mut shared) = (0, 0);
         for number in 0..self.sessions.touched() {
             let Some(session) = self.sessions.get(number).filter(|s| s.protocol != 0) else {
                 continue;
@@ -48,13 +53,8 @@ impl<F: Family> Nat<F> {
                 (Direction::Inbound, session.outside()),
             ] {
                 let remote = session.remote();
-                let hash = common
-                    .keys
-                    .flow(direction as u8, session.protocol, local, remote);
-                let found = self.index.find(hash, |n| {
-                    let other = self.sessions.get(n);
-                    other.is_some_and(|s| s.is(direction, session.protocol, local, remote))
-                });
+                let flow = Flow::new(&common.keys, direction, session.protocol, local, remote);
+                let found = self.known(&flow);
                 ensure!(
                     found == Some(number),
                     "session {number} is found as {found:?}"
@@ -71,6 +71,7 @@ impl<F: Family> Nat<F> {
                     && self.externals.addr(mapping.external) == Some(session.outside),
                 "session {number} and its mapping differ"
             );
+            shared += usize::from(mapping.is_shared());
             *of_mapping.entry(session.mapping).or_insert(0) += 1;
             *of_host.entry(mapping.host).or_insert(0) += 1;
             let filtering = behaviour(common, session.protocol).filtering;
@@ -92,10 +93,16 @@ impl<F: Family> Nat<F> {
             }
         }
         ensure!(
-            sessions == self.sessions.len() && self.index.len() == 2 * sessions,
+            sessions == self.sessions.len() && self.index.len() == sessions,
             "{sessions} sessions, {} counted, {} indexed",
             self.sessions.len(),
             self.index.len()
+        );
+        ensure!(
+            self.shared.len() == shared && self.externals.calls() == sessions - shared,
+            "{shared} of {sessions} sessions share a mapping, {} indexed, {} called by their port",
+            self.shared.len(),
+            self.externals.calls()
         );
         if let Some(known) = &self.contacts {
             ensure!(

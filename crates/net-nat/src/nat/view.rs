@@ -72,7 +72,11 @@ impl<F: Family> Nat<F> {
     /// Where all tables lie that do not move.
     pub(crate) fn memory(&mut self) -> impl Iterator<Item = Range<*const u8>> {
         let contacts = self.contacts.as_ref().map(|contacts| contacts.memory());
-        let indexes = [self.index.memory(), self.hosts.memory()];
+        let indexes = [
+            self.index.memory(),
+            self.shared.memory(),
+            self.hosts.memory(),
+        ];
         [self.sessions.memory()]
             .into_iter()
             .chain(indexes)
@@ -90,6 +94,7 @@ impl<F: Family> Nat<F> {
         usage.fragmented += self.fragments.load().0;
         usage.bytes += self.sessions.bytes()
             + self.index.bytes()
+            + self.shared.bytes()
             + self.mappings.bytes()
             + self.externals.bytes()
             + self.hosts.bytes()

@@ -7,6 +7,7 @@ use super::region::Zeroable;
 use crate::address::{Address, Endpoint};
 use crate::contacts::Contact;
 use crate::mapping::Mapping;
+use crate::ports::Port;
 use crate::session::Session;
 
 // SAFETY: an address and a port.
@@ -17,3 +18,5 @@ unsafe impl<A: Address> Zeroable for Session<A> {}
 unsafe impl<A: Address> Zeroable for Mapping<A> {}
 // SAFETY: an address and integers.
 unsafe impl<A: Address> Zeroable for Contact<A> {}
+// SAFETY: integers.
+unsafe impl Zeroable for Port {}

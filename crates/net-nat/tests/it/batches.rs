@@ -173,6 +173,67 @@ fn a_batch_opens_what_its_packets_open_one_by_one() {
     }
 }
 
+#[test]
+fn answers_find_their_session_however_many_its_port_has() {
+    // By the port where it is the only one, by all four ends where there are several or have been.
+    for family in BOTH {
+        let mut config = family.pool(&[1, 2, 9, 4, 5, 6]);
+        config.udp.filtering = Dependence::AddressAndPortDependent;
+        config.inbound_refresh = false;
+        config.timeouts.below_minimum = true;
+        config.timeouts.udp = secs(10);
+        config.timeouts.port_hold = secs(3);
+        let mut twins = Twins::new(&config);
+        // When who speaks to whom, and whose answers come back then.
+        type Ends = &'static [(u16, u16)];
+        let story: [(u64, Ends, Ends); 10] = [
+            (0, &[(2, 1)], &[(2, 1)]),
+            (1, &[(3, 1)], &[(2, 1), (3, 1)]),
+            (5, &[(2, 2)], &[(2, 1), (2, 2), (3, 1)]),
+            (
+                9,
+                &[(3, 3), (3, 4)],
+                &[(2, 1), (2, 2), (3, 1), (3, 3), (3, 4)],
+            ),
+            // The one that the port named has ended, then those after it.
+            (12, &[], &[(2, 2), (3, 3), (3, 4)]),
+            (14, &[(2, 3)], &[(2, 2), (2, 3), (3, 3), (3, 4)]),
+            (22, &[], &[(2, 3)]),
+            // The port rests, and wakes.
+            (26, &[(2, 4), (3, 2)], &[(2, 4), (3, 2)]),
+            (27, &[(2, 1), (3, 1)], &[(2, 4), (2, 1), (3, 2), (3, 1)]),
+            (60, &[(2, 1)], &[(2, 1)]),
+        ];
+        let (guest, far) = (|n| at(family.inside(n), 5000), |n| at(family.remote(n), 53));
+        for (now, spoken, alive) in story {
+            twins.one.expire(secs(now));
+            twins.many.expire(secs(now));
+            let packets = spoken.iter().map(|&(a, b)| udp(guest(a), far(b), b"x"));
+            twins.send(packets.collect(), Direction::Outbound, secs(now));
+            let mut answers = Vec::new();
+            for a in [2, 3] {
+                let outside = twins
+                    .one
+                    .sessions()
+                    .find(|s| s.inside.addr == family.inside(a));
+                let outside = outside.map(|s| at(s.outside.addr, s.outside.port));
+                answers.extend((1..=4).filter_map(|b| Some(udp(far(b), outside?, b"y"))));
+            }
+            // Nobody's port, an address that is not ours.
+            answers.push(udp(far(1), at(family.outside(9), 1), b"y"));
+            answers.push(udp(far(1), at(family.outside(7), 5000), b"y"));
+            let before = twins.one.counters().inbound;
+            twins.send(answers, Direction::Inbound, secs(now));
+            let came = twins.one.counters().inbound - before;
+            assert_eq!(came, alive.len() as u64, "at {now}");
+            assert_eq!(twins.one.usage().sessions, alive.len(), "at {now}");
+            twins.one.validate().unwrap();
+            twins.many.validate().unwrap();
+        }
+        twins.end();
+    }
+}
+
 /// Two engines, of which one gets packets one by one and the other in batches.
 struct Twins {
     one: NatEngine,
