@@ -50,7 +50,7 @@ impl Iterator for Taken {
         // once.
         Some(unsafe {
             let inner = self.inner.as_ref();
-            PacketBuf::new(inner, inner.slots.get(index))
+            PacketBuf::new(inner.slots.get(index), inner.extent())
         })
     }
 

@@ -49,19 +49,19 @@ unsafe impl Sync for PacketBuf {}
 const _: () = assert!(size_of::<PacketBuf>() == 16 && size_of::<Option<PacketBuf>>() == 16);
 
 impl PacketBuf {
-    /// The buffer of `slot`, empty, with the pool's headroom.
+    /// The buffer of `slot`.
     ///
     /// # Safety
-    /// `slot` is one of the pool `inner`, and the caller owns its buffer, which this handle takes over.
+    /// The caller owns the buffer, which this handle takes over, and `extent` lies in it.
     #[inline]
-    pub(super) unsafe fn new(inner: &Inner, slot: SlotPtr) -> Self {
-        Self {
-            slot,
-            extent: Extent {
-                headroom: inner.headroom(),
-                len: 0,
-            },
-        }
+    pub(super) unsafe fn new(slot: SlotPtr, extent: Extent) -> Self {
+        Self { slot, extent }
+    }
+
+    /// The buffer's name.
+    #[inline]
+    pub(super) fn name(&self) -> SlotPtr {
+        self.slot
     }
 
     /// Gives up the handle without giving the buffer back. A buffer of another pool than `inner` goes

@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 use crossbeam_utils::CachePadded;
 
 use super::batch::CHUNK;
+use super::buf::Extent;
 use super::config::{PoolConfig, PoolError};
 use super::free_list::{BITS, Cursor, FreeList};
 use super::memory::Memory;
@@ -146,6 +147,15 @@ impl Inner {
     #[inline]
     pub(super) fn headroom(&self) -> u32 {
         self.headroom
+    }
+
+    /// Where the content of a fresh buffer is: nothing, behind the headroom.
+    #[inline]
+    pub(super) fn extent(&self) -> Extent {
+        Extent {
+            headroom: self.headroom,
+            len: 0,
+        }
     }
 
     /// Bytes of one buffer.

@@ -160,17 +160,13 @@ impl PacketPool {
     #[inline]
     #[must_use]
     pub fn alloc(&self) -> Option<PacketBuf> {
+        if let Some(cache) = current(self.inner) {
+            return cache.alloc();
+        }
         let inner = self.inner();
-        let slot = match current(self.inner) {
-            Some(cache) => cache.take()?,
-            None => {
-                let index = inner.acquire_one()?;
-                // SAFETY: from the list.
-                unsafe { inner.slots.get(index) }
-            }
-        };
-        // SAFETY: the pool is alive, and the buffer was taken from the list or from the cache just now.
-        Some(unsafe { PacketBuf::new(inner, slot) })
+        let index = inner.acquire_one()?;
+        // SAFETY: the number is from the list, from which the buffer was taken just now.
+        Some(unsafe { PacketBuf::new(inner.slots.get(index), inner.extent()) })
     }
 
     /// Puts up to `n` free buffers into `out` and returns how many there were; fewer than `n` count

@@ -18,7 +18,7 @@ pub(super) struct Slot {
 }
 
 /// Where a buffer's slot is: the buffer's name among handles and in caches.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(super) struct SlotPtr(NonNull<Slot>);
 
 // SAFETY: a slot is constant and its pool `Send + Sync`.
@@ -40,8 +40,10 @@ impl SlotPtr {
 
 /// One slot for each buffer.
 pub(super) struct Slots {
-    /// The whole table, from a box: kept as a pointer, since handles have pointers into it.
-    table: NonNull<[Slot]>,
+    /// The table, from a box: kept as a pointer to its first, since handles have pointers into it.
+    first: NonNull<Slot>,
+    /// How long it is: what [`contains`](Self::contains) compares with.
+    bytes: usize,
 }
 
 impl Slots {
@@ -63,8 +65,19 @@ impl Slots {
             })
             .collect::<Box<[Slot]>>();
         Self {
-            table: NonNull::from(Box::leak(table)),
+            bytes: size_of_val(&*table),
+            first: NonNull::from(Box::leak(table)).cast(),
         }
+    }
+
+    /// The slot of buffer 0.
+    pub(super) fn first(&self) -> SlotPtr {
+        SlotPtr(self.first)
+    }
+
+    /// How many there are.
+    fn len(&self) -> usize {
+        self.bytes / size_of::<Slot>()
     }
 
     /// The slot of buffer `index`.
@@ -73,37 +86,38 @@ impl Slots {
     /// There is such a buffer.
     #[inline]
     pub(super) unsafe fn get(&self, index: u32) -> SlotPtr {
-        debug_assert!((index as usize) < self.table.len());
+        debug_assert!((index as usize) < self.len());
         // SAFETY: in the table by contract.
-        SlotPtr(unsafe { self.table.cast::<Slot>().add(index as usize) })
+        SlotPtr(unsafe { self.first.add(index as usize) })
     }
 
     /// Whether this is one of these slots. Nothing is read.
     #[inline]
     pub(super) fn contains(&self, slot: SlotPtr) -> bool {
-        self.distance(slot) < self.table.len()
+        self.distance(slot) < self.bytes
     }
 
     /// The number of the buffer whose slot this is, one of these.
     #[inline]
     pub(super) fn index(&self, slot: SlotPtr) -> u32 {
         debug_assert!(self.contains(slot));
-        self.distance(slot) as u32
+        (self.distance(slot) / size_of::<Slot>()) as u32
     }
 
-    /// How many slots lie between the first and this one. One of another pool lies in another
-    /// allocation: behind this one, or before it, which wraps. Either is more than there are.
+    /// How many bytes lie between the first slot and this one. One of another pool lies in another
+    /// allocation: behind this one, or before it, which wraps. Either is more than the table has.
     #[inline]
     fn distance(&self, slot: SlotPtr) -> usize {
-        let first = self.table.cast::<Slot>().addr().get();
-        slot.0.addr().get().wrapping_sub(first) / size_of::<Slot>()
+        let first = self.first.addr().get();
+        slot.0.addr().get().wrapping_sub(first)
     }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        // SAFETY: leaked from a box in `new`, and freed only here; no handle is left.
-        drop(unsafe { Box::from_raw(self.table.as_ptr()) });
+        let table = NonNull::slice_from_raw_parts(self.first, self.len());
+        // SAFETY: leaked from a box of this length in `new`, freed only here; no handle is left.
+        drop(unsafe { Box::from_raw(table.as_ptr()) });
     }
 }
 
@@ -121,6 +135,8 @@ mod tests {
         // SAFETY: three times 32 bytes.
         let tables = [(); 3].map(|()| unsafe { Slots::new(inner, base, 3, 32) });
         for (number, table) in tables.iter().enumerate() {
+            // SAFETY: one behind the last, and never read.
+            assert!(!table.contains(SlotPtr(unsafe { table.first.add(3) })));
             for index in 0..3 {
                 // SAFETY: there are three.
                 let slot = unsafe { table.get(index) };

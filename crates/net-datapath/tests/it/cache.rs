@@ -121,6 +121,21 @@ fn the_hungry_are_heard() {
     drop((bufs, all, taken));
 }
 
+/// The release of the buffer that was handed out last goes a shorter way than others.
+#[test]
+fn the_hungry_are_heard_by_who_frees_what_it_allocated_last() {
+    let pool = pool(8);
+    let hoarder = pool.cache(8);
+    hoarder.free(hoarder.alloc().unwrap());
+    let last = hoarder.alloc().unwrap();
+    let held = hoarder.len();
+    assert!(held > 0);
+    let taken: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
+    assert_eq!(taken.len(), 7 - held);
+    hoarder.free(last);
+    assert_eq!((hoarder.len(), pool.available()), (1, held));
+}
+
 #[test]
 fn entering_a_cache_catches_every_alloc_and_drop_of_the_thread() {
     let pool = pool(64);
