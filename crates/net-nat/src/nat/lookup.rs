@@ -35,6 +35,7 @@ pub(crate) struct Coming<A> {
     pub(super) mapping: u64,
 }
 
+// Beyond the numbers of all sessions; the one that is missing is [`SEVERAL`].
 pub(super) const SLOW: u32 = NONE;
 pub(super) const NEW: u32 = NONE - 2;
 pub(super) const SKIP: u32 = NONE - 3;
@@ -53,9 +54,7 @@ impl Scratch {
 
 /// Our end of a packet and the other one.
 #[inline(always)]
-pub(super) fn by_side<W: Way, A>(
-    (src, dst): (Endpoint<A>, Endpoint<A>),
-) -> (Endpoint<A>, Endpoint<A>) {
+pub(super) fn by_side<W: Way, A>((src, dst): Ends<A>) -> Ends<A> {
     match W::DIRECTION {
         Direction::Outbound => (src, dst),
         Direction::Inbound => (dst, src),
@@ -71,6 +70,7 @@ impl<F: Family> Nat<F> {
         Some((usual, by_side::<W, _>(F::ends(head)?)))
     }
 
+    /// What an index finds its session by.
     #[inline(always)]
     pub(super) fn hash<W: Way>(
         common: &Common,
