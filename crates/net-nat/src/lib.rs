@@ -29,8 +29,9 @@
 //! ```
 //!
 //! A *mapping* is an inside endpoint and the outside one that stands for it; a *session* is a mapping
-//! and one remote end, with the state of TCP and the precomputed changes of both checksums. Packets of
-//! a session are rewritten in place. Time comes in as an argument and randomness as a seed, so that a
+//! and one remote end, with the state of TCP and the precomputed changes of both checksums. Packets from
+//! the outside find theirs by the port they call, if that has one only, else by hash. Packets of a session
+//! are rewritten in place. Time comes in as an argument and randomness as a seed, so that a
 //! test about two hours takes no two hours. Everything has a bound, and a quota for each inside host;
 //! a full table refuses and evicts nobody.
 //!
