@@ -192,7 +192,7 @@ impl<A: Address> Externals<A> {
         self.owners.get(list)?.as_ref()?.get(at)
     }
 
-    /// The only session that is called at a port, [`SEVERAL`](crate::ports::SEVERAL) or [`NONE`].
+    /// The only session of the mapping that has a port, [`SEVERAL`] or [`NONE`].
     #[inline(always)]
     pub(crate) fn session(&self, space: Space, place: Place) -> u32 {
         self.port(space, place).map_or(NONE, |port| port.session())
@@ -200,17 +200,17 @@ impl<A: Address> Externals<A> {
 
     /// Says which one that is; a mapping has the port.
     #[inline(always)]
-    pub(crate) fn call(&mut self, space: Space, place: Place, session: u32) {
+    pub(crate) fn set_session(&mut self, space: Space, place: Place, session: u32) {
         let (list, at) = place.split(space);
         if let Some(Some(owners)) = self.owners.get_mut(list)
             && let Some(port) = owners.get_mut(at)
         {
-            port.call(session);
+            port.set_session(session);
         }
     }
 
     /// Ports that name one session.
-    pub(crate) fn calls(&self) -> usize {
+    pub(crate) fn named_sessions(&self) -> usize {
         let ports = self
             .owners
             .iter()
@@ -322,9 +322,8 @@ impl<A: Address> Externals<A> {
     /// The table of an address, and its part of the owners.
     #[inline(always)]
     fn table(&mut self, space: Space, number: u16) -> Option<(&mut PortTable, &mut [Port])> {
-        let number = usize::from(number);
-        let table = &mut self.list.get_mut(number)?.ports[space as usize];
-        let (list, first) = Place::new(number as u16, 0).split(space);
+        let table = &mut self.list.get_mut(usize::from(number))?.ports[space as usize];
+        let (list, first) = Place::new(number, 0).split(space);
         let owners = self.owners.get_mut(list)?;
         if table.is_none() || owners.is_none() {
             make(table, owners);
@@ -495,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_called_at_its_own_port_only() {
+    fn a_port_names_its_own_session_and_no_others() {
         let count = 2 * GROUP as u8 + 1;
         let addrs = (0..count).map(|n| Ipv4Addr::new(192, 0, 2, n));
         let mut externals = pool(addrs.collect());
@@ -508,7 +507,7 @@ mod tests {
         };
         for (mapping, (space, number, port)) in all().enumerate() {
             externals.take(Some(space), 0, number, port, mapping as u32);
-            externals.call(space, Place::new(number, port), mapping as u32 + 7);
+            externals.set_session(space, Place::new(number, port), mapping as u32 + 7);
         }
         for (mapping, (space, number, port)) in all().enumerate() {
             let place = Place::new(number, port);
@@ -517,10 +516,10 @@ mod tests {
             let owner = externals.mapping(Some(space), 0, number, port);
             assert_eq!(owner, Some(mapping as u32));
         }
-        assert_eq!(externals.calls(), all().count());
-        externals.call(Space::Tcp, Place::new(0, 1), SEVERAL);
-        externals.call(Space::Tcp, Place::new(1, 1), NONE);
-        assert_eq!(externals.calls(), all().count() - 2);
+        assert_eq!(externals.named_sessions(), all().count());
+        externals.set_session(Space::Tcp, Place::new(0, 1), SEVERAL);
+        externals.set_session(Space::Tcp, Place::new(1, 1), NONE);
+        assert_eq!(externals.named_sessions(), all().count() - 2);
         externals.release(Some(Space::Tcp), 0, 0, 1);
         assert_eq!(externals.session(Space::Tcp, Place::new(0, 1)), NONE);
         assert!(externals.is_consistent());

@@ -1,5 +1,5 @@
-//! The ports of one outside address for one protocol: which are free, whose the others are, and which
-//! session is called there.
+//! The ports of one outside address for one protocol: which are free, whose the others are, and the
+//! session of each that has only one.
 //!
 //! Whose they are stands in memory that several tables share, so that it fills large pages.
 
@@ -27,10 +27,15 @@ pub(crate) struct Port {
     /// 0 for none, [`RESERVED`], or one more than the number of a mapping.
     owner: u32,
     /// One more than the number of a session, than [`SEVERAL`] or, with wrapping, than [`NONE`].
-    called: u32,
+    session: u32,
 }
 
 impl Port {
+    pub(crate) const FREE: Self = Self {
+        owner: 0,
+        session: 0,
+    };
+
     /// The mapping that has it.
     #[inline]
     pub(crate) fn mapping(self) -> Option<u32> {
@@ -43,13 +48,13 @@ impl Port {
     /// The only session of that mapping, [`SEVERAL`] if it has more, [`NONE`] if it has none.
     #[inline(always)]
     pub(crate) fn session(self) -> u32 {
-        self.called.wrapping_sub(1)
+        self.session.wrapping_sub(1)
     }
 
     /// Says which one that is.
     #[inline(always)]
-    pub(crate) fn call(&mut self, session: u32) {
-        self.called = session.wrapping_add(1);
+    pub(crate) fn set_session(&mut self, session: u32) {
+        self.session = session.wrapping_add(1);
     }
 }
 
@@ -282,7 +287,10 @@ impl PortTable {
     fn set(&mut self, owners: &mut [Port], port: u16, owner: u32) {
         let at = usize::from(port);
         if let Some(slot) = owners.get_mut(at) {
-            *slot = Port { owner, called: 0 };
+            *slot = Port {
+                owner,
+                ..Port::FREE
+            };
         }
         let Some(free) = self.free.get_mut(at / 64) else {
             return;
@@ -300,10 +308,7 @@ impl PortTable {
     pub(crate) fn release(&mut self, owners: &mut [Port], port: u16) {
         let at = usize::from(port);
         if let Some(slot) = owners.get_mut(at) {
-            *slot = Port {
-                owner: 0,
-                called: 0,
-            };
+            *slot = Port::FREE;
         }
         if let Some(free) = self.free.get_mut(at / 64) {
             *free |= 1 << (at % 64);
@@ -319,12 +324,12 @@ impl PortTable {
             let from_the_end = of.iter().rev();
             from_the_end.fold(0, |bits, item| bits << 1 | u64::from(is_set(item)))
         }
-        let no_ghosts = owners
+        let no_mapping_no_session = owners
             .iter()
-            .all(|o| o.mapping().is_some() || o.called == 0);
+            .all(|o| o.mapping().is_some() || o.session() == NONE);
         let owners = owners.chunks(64).map(|o| bits(o, |o| o.owner == 0));
         let words = self.free.chunks(64).map(|w| bits(w, |&word| word != 0));
-        no_ghosts && owners.eq(self.free.iter().copied()) && words.eq(self.words)
+        no_mapping_no_session && owners.eq(self.free.iter().copied()) && words.eq(self.words)
     }
 }
 
@@ -332,10 +337,6 @@ impl PortTable {
 mod tests {
     use super::*;
 
-    const NOBODYS: Port = Port {
-        owner: 0,
-        called: 0,
-    };
     const HIGH: PortRange = PortRange {
         first: 1024,
         last: 65_535,
@@ -343,7 +344,7 @@ mod tests {
 
     #[test]
     fn every_port_of_a_range_is_handed_out_once_and_then_none() {
-        let (mut table, mut owners) = (PortTable::new(), [NOBODYS; PORTS]);
+        let (mut table, mut owners) = (PortTable::new(), [Port::FREE; PORTS]);
         let mut random = Random::new(&[1; 16]);
         let range = PortRange {
             first: 1000,
@@ -363,7 +364,7 @@ mod tests {
 
     #[test]
     fn rfc4787_req4_parity_is_kept_to_the_last_port() {
-        let (mut table, mut owners) = (PortTable::new(), [NOBODYS; PORTS]);
+        let (mut table, mut owners) = (PortTable::new(), [Port::FREE; PORTS]);
         let mut random = Random::new(&[2; 16]);
         let range = PortRange {
             first: 5001,
@@ -380,7 +381,7 @@ mod tests {
 
     #[test]
     fn rfc6056_a_nearly_full_table_still_chooses_among_all_that_is_left() {
-        let (mut table, mut owners) = (PortTable::new(), [NOBODYS; PORTS]);
+        let (mut table, mut owners) = (PortTable::new(), [Port::FREE; PORTS]);
         let mut random = Random::new(&[4; 16]);
         let range = PortRange {
             first: 4096 + 5,
@@ -464,7 +465,7 @@ mod tests {
             last: 29,
         };
         for seed in 0..16 {
-            let (mut table, mut owners) = (PortTable::new(), [NOBODYS; PORTS]);
+            let (mut table, mut owners) = (PortTable::new(), [Port::FREE; PORTS]);
             let mut random = Random::new(&[seed; 16]);
             table.choose_ahead(&owners, range, None, &mut random);
             table.reserve(&mut owners, 9);
@@ -494,7 +495,7 @@ mod tests {
 
     #[test]
     fn reserved_ports_are_nobodys() {
-        let (mut table, mut owners) = (PortTable::new(), [NOBODYS; PORTS]);
+        let (mut table, mut owners) = (PortTable::new(), [Port::FREE; PORTS]);
         let mut random = Random::new(&[3; 16]);
         let range = PortRange { first: 9, last: 10 };
         table.reserve(&mut owners, 9);

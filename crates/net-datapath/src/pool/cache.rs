@@ -36,8 +36,8 @@ pub struct PoolCache {
     /// without waiting for the length of the stack, which the release before has just changed. Its name
     /// stays while it is out: one comparison then tells that it is what comes back, and that there is room.
     hot: Cell<SlotPtr>,
-    /// Whether `hot` is here, 0 or 1. Not a `bool`: with the handle's stores between them, two stores of
-    /// one byte take 5 cycles on Zen 3, two of four bytes 2.
+    /// Whether `hot` is here, 0 or 1. Not a `bool`: stores of one byte make a pair slower (`cargo xtask bench
+    /// datapath pool-one`, on Zen 3).
     is_here: Cell<u32>,
     /// The numbers of the other free buffers, the lowest `len` here, the latest on top: as they stand on
     /// trays, so that they are copied as they are.

@@ -138,8 +138,11 @@ impl<F: Family> Nat<F> {
         };
         let (protocol, mapping, remote) = (session.protocol, session.mapping, session.remote());
         let unanswered = session.is_unanswered();
-        let [out, back] = [Direction::Outbound, Direction::Inbound]
-            .map(|direction| session.hash(&common.keys, direction));
+        let out = session.hash(&common.keys, Direction::Outbound);
+        let record = self.mappings.slab.get(mapping);
+        let back = record
+            .is_some_and(|m| m.is_shared())
+            .then(|| session.hash(&common.keys, Direction::Inbound));
         session.protocol = 0;
         self.index.remove(out, number);
         self.sessions.give(number);
@@ -157,7 +160,7 @@ impl<F: Family> Nat<F> {
         }
         record.sessions = record.sessions.saturating_sub(1);
         record.expires = record.expires.saturating_sub(unanswered.into());
-        if record.is_shared() {
+        if let Some(back) = back {
             self.shared.remove(back, number);
             // The next one is its only session, if it has a port.
             record.set_shared(record.sessions > 0);
@@ -165,7 +168,7 @@ impl<F: Family> Nat<F> {
         if record.sessions == 0
             && let Some(space) = space(protocol)
         {
-            self.externals.call(space, record.place(), NONE);
+            self.externals.set_session(space, record.place(), NONE);
         }
         if let Some(host) = self.hosts.get_mut(record.host) {
             host.sessions = host.sessions.saturating_sub(1);

@@ -86,7 +86,7 @@ impl<F: Family> Nat<F> {
         if let Some((usual, ends)) = Self::look::<W, P>(packet) {
             let mut guess = match W::DIRECTION {
                 Direction::Outbound => SEVERAL,
-                Direction::Inbound => self.called(usual, ends.0),
+                Direction::Inbound => self.by_port(usual, ends.0),
             };
             let by_hash = guess == SEVERAL;
             if by_hash {
@@ -174,7 +174,7 @@ impl<F: Family> Nat<F> {
                             new = self.find_mappings(common, packets, known);
                         }
                     }
-                    Direction::Inbound => self.find_called::<W, P>(common, packets, known),
+                    Direction::Inbound => self.find_by_port::<W, P>(common, packets, known),
                 }
             }
             if ahead >= 2 {
@@ -345,7 +345,7 @@ impl<F: Family> Nat<F> {
         self.settle();
         let mut verdict = Verdict::Pass;
         if let Some((usual, ends)) = Self::look::<Turned, P>(packet) {
-            let mut number = self.called(usual, ends.0);
+            let mut number = self.by_port(usual, ends.0);
             if number == SEVERAL {
                 let hash = Self::hash::<Turned>(common, usual, ends);
                 number = self.shared.guess(hash).unwrap_or(NEW);

@@ -90,9 +90,9 @@ impl<F: Family> Nat<F> {
         }
     }
 
-    /// The session that a usual packet from the outside calls by its port, [`SEVERAL`] or [`SLOW`].
+    /// The session that the port names which a usual packet from the outside calls, [`SEVERAL`] or [`SLOW`].
     #[inline(always)]
-    pub(super) fn called(&self, usual: Usual, outside: Endpoint<F::Addr>) -> u32 {
+    pub(super) fn by_port(&self, usual: Usual, outside: Endpoint<F::Addr>) -> u32 {
         let place = self.externals.place(outside);
         place.map_or(SLOW, |place| self.externals.session(space_of(usual), place))
     }
@@ -160,7 +160,7 @@ impl<F: Family> Nat<F> {
     /// The second step from the outside. Where a port does not tell the session, one more is needed: all
     /// of those buckets are asked for before the first one is looked into.
     #[inline(never)]
-    pub(super) fn find_called<W: Way, P: IpPacket>(
+    pub(super) fn find_by_port<W: Way, P: IpPacket>(
         &self,
         common: &Common,
         packets: &[P],

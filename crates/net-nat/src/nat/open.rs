@@ -56,11 +56,12 @@ pub(super) type First = Option<(Track, Class)>;
 /// Sessions that are asked for before the one that is being entered.
 const AHEAD: usize = 16;
 
-/// A new session that the outside cannot reach yet, since its mapping has several.
+/// Where a new session has still to be entered: for the outside, which cannot reach it before that if its
+/// mapping has several, and for the filter.
 ///
-/// The places where it is entered for that lie anywhere in memory. Those of a batch are asked for and
-/// used together when it is done, or when somebody inside calls from without: many of them can be on
-/// their way at once, and nothing else waits for them.
+/// Those places lie anywhere in memory. Those of a batch are asked for and used together when it is done,
+/// or when somebody inside calls from without: many of them can be on their way at once, and nothing else
+/// waits for them.
 pub(super) struct Pending {
     /// What inbound packets find it by, unless its port tells.
     back: Option<u64>,
@@ -264,7 +265,7 @@ impl<F: Family> Nat<F> {
             match space(session.protocol) {
                 // The line has just been written to if the mapping is new.
                 Some(space) if is_first => {
-                    self.externals.call(space, place, number);
+                    self.externals.set_session(space, place, number);
                 }
                 _ => {
                     back = Some(session.hash(&common.keys, Direction::Inbound));
@@ -307,7 +308,7 @@ impl<F: Family> Nat<F> {
             let hash = session.hash(&common.keys, Direction::Inbound);
             self.shared.insert(hash, number);
         }
-        self.externals.call(space, place, SEVERAL);
+        self.externals.set_session(space, place, SEVERAL);
     }
 
     /// Enters the new sessions where the outside finds them, the oldest first.

@@ -99,10 +99,10 @@ impl<F: Family> Nat<F> {
             self.index.len()
         );
         ensure!(
-            self.shared.len() == shared && self.externals.calls() == sessions - shared,
-            "{shared} of {sessions} sessions share a mapping, {} indexed, {} called by their port",
+            self.shared.len() == shared && self.externals.named_sessions() == sessions - shared,
+            "{shared} of {sessions} sessions share a mapping, {} indexed, {} named by their port",
             self.shared.len(),
-            self.externals.calls()
+            self.externals.named_sessions()
         );
         if let Some(known) = &self.contacts {
             ensure!(
