@@ -102,12 +102,15 @@ impl World {
         router.ask("up eth0 198.51.100.1/24 1500");
         router.ask("up eth1 203.0.113.1/24 1400");
         router.ask("forward");
+        // The far host lets others send it more than its link carries, and sends no more itself: a pair
+        // whose other end takes less loses what is longer without a word to anybody, unless it is a
+        // super-frame. A stream gets along with that until its last segment goes alone.
         far.ask("up eth0 203.0.113.9/24 1500");
         far.ask("narrow 203.0.113.1 eth0 1400");
         router.ask("up eth0 2001:db8:1::1/64 1500");
         router.ask("up eth1 2001:db8:2::1/64 1400");
         far.ask("up eth0 2001:db8:2::9/64 1500");
-        far.ask("route ::/0 2001:db8:2::1 eth0");
+        far.ask("narrow 2001:db8:2::1 eth0 1400");
 
         let device = match way {
             Way::Interface | Way::HandedOver => UplinkDevice::Interface("up0".to_owned()),
@@ -230,6 +233,8 @@ fn everything(way: Way) {
         world.router.ask(&format!("udp {OUTSIDE}:8081 9000")),
         ROUTER
     );
+    // The far host cuts what its link does not carry; see where its routes are made.
+    assert_eq!(world.far.ask(&format!("udp {OUTSIDE}:8081 1472")), FAR);
     assert_eq!(other.ask(&tcp), OUTSIDE);
     world.manager.unpublish(published.id).unwrap();
     assert_ne!(world.far.ask(&tcp), FAR);
@@ -292,6 +297,8 @@ fn everything6(world: &mut World) {
     assert_eq!(world.far.ask(&bulk), FAR6);
     let udp = format!("udp [{OUTSIDE6}]:8081 9000");
     assert_eq!(world.router.ask(&udp), ROUTER6);
+    let udp = format!("udp [{OUTSIDE6}]:8081 1452");
+    assert_eq!(world.far.ask(&udp), FAR6);
     assert_eq!(other.ask(&tcp), OUTSIDE6);
     world.manager.unpublish(published.id).unwrap();
     assert_ne!(world.far.ask(&tcp), FAR6);

@@ -134,9 +134,10 @@ fn answer(netlink: &Netlink, line: &str) -> std::io::Result<String> {
         // A route whose own packets are small, of a host that lets others send it larger ones.
         ["narrow", router, link, mtu] => {
             let index = netlink.link(link).unwrap().index;
-            let mut route = Route::default_via(IpAddr::V4(ip(router)), index);
+            let router: IpAddr = router.parse().unwrap();
+            let mut route = Route::default_via(router, index);
             route.mtu = Some(mtu.parse().unwrap());
-            route.advmss = Some(1460);
+            route.advmss = Some(if router.is_ipv4() { 1460 } else { 1440 });
             netlink.add_route(&route).unwrap();
             Ok("routed".into())
         }
