@@ -28,12 +28,24 @@ pub(crate) fn engine(config: NatConfig) -> Result<NatEngine, ConfigError> {
     ENABLED.store(wanted, Ordering::Relaxed);
     let mut engine = engine?;
     if WANTED.load(Ordering::Relaxed) {
-        for range in engine.memory() {
-            let len = range.end.addr() - range.start.addr();
-            advise(range.start.cast_mut(), len);
-        }
+        advise_all(&mut engine, HUGE);
     }
     Ok(engine)
+}
+
+/// Has the system find those pages now: a packet that is the first one to touch such a page would wait
+/// while it is sought and zeroed, which can take milliseconds.
+pub(crate) fn populate(engine: &mut NatEngine) {
+    if WANTED.load(Ordering::Relaxed) {
+        advise_all(engine, POPULATE);
+    }
+}
+
+fn advise_all(engine: &mut NatEngine, advice: i32) {
+    for range in engine.memory() {
+        let len = range.end.addr() - range.start.addr();
+        advise(range.start.cast_mut(), len, advice);
+    }
 }
 
 /// The system's allocator, with that question.
@@ -65,18 +77,28 @@ unsafe impl GlobalAlloc for HugePages {
 #[inline]
 fn ask(block: *mut u8, size: usize) -> *mut u8 {
     if size >= LARGE && ENABLED.load(Ordering::Relaxed) && !block.is_null() {
-        advise(block, size);
+        advise(block, size, HUGE);
     }
     block
 }
 
 #[cfg(target_os = "linux")]
-fn advise(block: *mut u8, size: usize) {
+const HUGE: i32 = libc::MADV_HUGEPAGE;
+#[cfg(target_os = "linux")]
+const POPULATE: i32 = libc::MADV_POPULATE_WRITE;
+
+#[cfg(target_os = "linux")]
+fn advise(block: *mut u8, size: usize, advice: i32) {
     const PAGE: usize = 4096;
     let skip = block.addr().wrapping_neg() & (PAGE - 1);
-    // SAFETY: whole pages of memory that was just allocated; the advice changes nothing in them.
-    unsafe { libc::madvise(block.add(skip).cast(), size - skip, libc::MADV_HUGEPAGE) };
+    // SAFETY: whole pages of memory that was allocated; neither advice changes what is in them.
+    unsafe { libc::madvise(block.add(skip).cast(), size - skip, advice) };
 }
 
 #[cfg(not(target_os = "linux"))]
-fn advise(_: *mut u8, _: usize) {}
+const HUGE: i32 = 0;
+#[cfg(not(target_os = "linux"))]
+const POPULATE: i32 = 0;
+
+#[cfg(not(target_os = "linux"))]
+fn advise(_: *mut u8, _: usize, _: i32) {}

@@ -9,6 +9,7 @@ use net_nat::Direction;
 
 use crate::buffers::{BATCH, Buffers, ETHERNET};
 use crate::engines::{Ours, Peer};
+use crate::huge;
 use crate::ladder::in_order;
 use crate::mix::{step, traffic, with_room};
 
@@ -28,10 +29,10 @@ pub(crate) fn all(options: &Options) {
         );
         let nothing = distribution(&clock, source.clone(), |_, _| {});
         show("the clock alone", &nothing, false);
-        let mut engine = with_room(flows);
+        let mut engine = in_memory(flows);
         let times = ours(&clock, flows, &mut engine, source.clone(), 0);
         show("net-nat, expiry between the calls", &times, true);
-        let mut engine = with_room(flows);
+        let mut engine = in_memory(flows);
         let times = ours(&clock, flows, &mut engine, source.clone(), 1);
         show("net-nat, each call expires", &times, true);
         let mut engine = Peer::new();
@@ -42,6 +43,13 @@ pub(crate) fn all(options: &Options) {
         });
         show("arcbox-conntrack, nothing expires", &times, true);
     }
+}
+
+/// An engine none of whose calls has to wait for a large page.
+fn in_memory(flows: usize) -> Ours {
+    let mut engine = with_room(flows);
+    huge::populate(&mut engine.engine);
+    engine
 }
 
 /// Times each call of `translate`; `budget` records expire in the same time, or else 64 after 64

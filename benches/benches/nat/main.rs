@@ -78,10 +78,10 @@ fn flows(options: &Options, default: &[usize]) -> Vec<usize> {
     });
     match given {
         Some(Ok(numbers)) if !numbers.contains(&0) => numbers,
-        Some(_) => {
-            eprintln!("nat: --flows wants numbers, separated by commas; it is ignored");
+        None if !options.has("--flows") => default.to_vec(),
+        _ => {
+            eprintln!("nat: --flows wants numbers, --flows=256,64512; it is ignored");
             default.to_vec()
         }
-        None => default.to_vec(),
     }
 }

@@ -4,9 +4,11 @@
 //! groups of packets that follow each other, so that the memory one group needs for its next step is
 //! on its way while another is worked on: with a million flows nothing is in the cache, and a packet
 //! that waits for its bucket and then for its session waits ten times as long as the rest of its work
-//! takes.
+//! takes. Between the second and the third step of a group lies the first step of the next one, and
+//! between the first and the second lies the third of the one before.
 
 use alloc::boxed::Box;
+use core::ops::Range;
 
 use net_wire::ip_proto;
 
@@ -23,9 +25,12 @@ use crate::session::{Session, Timer, marks};
 use crate::tcp::{Effect, Segment};
 use crate::verdict::{DropReason, Side, Verdict};
 
-/// Packets that take a step before the group ahead of them takes the next one: as many as have time
-/// to fetch what they asked for, and no more than the processor fetches lines at once.
+/// Packets that take a step together. Each asks for a line in it, and most of what was asked for in the
+/// step before has come by then: a processor has room for some twenty lines on their way, and forgets
+/// what it is asked for beyond.
 const GROUP: usize = 16;
+/// Those that asked last and have to wait longest, and so are left for the next time.
+const LAG: usize = 4;
 
 /// Without options.
 pub(super) const TCP_HEADER: usize = 20;
@@ -159,32 +164,30 @@ impl<F: Family> Nat<F> {
         let mut known = self.scratch.take().unwrap_or_else(empty);
         let mut skipped = 0;
         self.in_batch = true;
-        let groups = packets.len().div_ceil(GROUP);
-        let mut new = 0;
-        for ahead in 0..groups + 2 {
-            if ahead < groups {
-                let (packets, known) = (part(packets, ahead), part(&mut known[..], ahead));
-                skipped += self.find_places::<W, P>(common, packets, known);
-            }
-            if (1..=groups).contains(&ahead) {
-                let (packets, known) = (part(packets, ahead - 1), part(&mut known[..], ahead - 1));
-                match W::DIRECTION {
-                    Direction::Outbound => {
-                        if self.find_sessions(known) {
-                            new = self.find_mappings(common, packets, known);
-                        }
-                    }
-                    Direction::Inbound => self.find_by_port::<W, P>(common, packets, known),
-                }
-            }
-            if ahead >= 2 {
-                let (packets, known) = (part(packets, ahead - 2), part(&mut known[..], ahead - 2));
-                let verdicts = part(verdicts, ahead - 2);
-                self.translate_known::<W, P>(common, packets, known, verdicts);
-            }
-            if new > 0 {
-                self.find_hosts(core::mem::take(&mut new));
-            }
+        let count = packets.len();
+        // How many packets have taken each of the three steps.
+        let (mut placed, mut found, mut done) = (0, 0, 0);
+        let behind = |ahead: usize| match ahead {
+            all if all == count => all,
+            some => some.saturating_sub(LAG),
+        };
+        while done < count {
+            let step = found..behind(placed);
+            found = step.end;
+            let (some, known_of) = (part(packets, &step), part(&mut known[..], &step));
+            let new = self.find_records::<W, P>(common, some, known_of);
+
+            // What these have just asked for is on its way meanwhile.
+            let step = placed..count.min(placed + GROUP);
+            placed = step.end;
+            let (some, known_of) = (part(packets, &step), part(&mut known[..], &step));
+            skipped += self.find_places::<W, P>(common, some, known_of);
+            self.find_hosts(new);
+
+            let step = done..behind(found);
+            done = step.end;
+            let (some, known_of) = (part(packets, &step), part(&mut known[..], &step));
+            self.translate_known::<W, P>(common, some, known_of, part(verdicts, &step));
         }
         self.in_batch = false;
         debug_assert!(self.coming.is_empty(), "one call for each");
@@ -381,12 +384,10 @@ impl<F: Family> Nat<F> {
     }
 }
 
-/// A group of a batch.
+/// Some of a batch.
 #[inline(always)]
-fn part<T>(batch: &mut [T], group: usize) -> &mut [T] {
-    let start = group * GROUP;
-    let end = batch.len().min(start + GROUP);
-    batch.get_mut(start..end).unwrap_or_default()
+fn part<'a, T>(batch: &'a mut [T], range: &Range<usize>) -> &'a mut [T] {
+    batch.get_mut(range.clone()).unwrap_or_default()
 }
 
 /// The TCP segment of `len` bytes that begins with `bytes`, of which the payload need not be there;

@@ -135,9 +135,30 @@ impl<F: Family> Nat<F> {
         skipped
     }
 
-    /// The second step: sessions are asked for. Returns whether some packets have none.
+    /// The second step: sessions are asked for. Returns how many packets have none, and what those need
+    /// instead is asked for.
+    #[inline(always)]
+    pub(super) fn find_records<W: Way, P: IpPacket>(
+        &mut self,
+        common: &Common,
+        packets: &[P],
+        known: &mut [Scratch],
+    ) -> usize {
+        match W::DIRECTION {
+            Direction::Outbound if self.find_sessions(known) => {
+                self.find_mappings(common, packets, known)
+            }
+            Direction::Outbound => 0,
+            Direction::Inbound => {
+                self.find_by_port::<W, P>(common, packets, known);
+                0
+            }
+        }
+    }
+
+    /// The second step from the inside. Returns whether some packets have no session.
     #[inline(never)]
-    pub(super) fn find_sessions(&self, known: &mut [Scratch]) -> bool {
+    fn find_sessions(&self, known: &mut [Scratch]) -> bool {
         let mut has_new = false;
         for scratch in known {
             if scratch.guess != 0 {
@@ -160,7 +181,7 @@ impl<F: Family> Nat<F> {
     /// The second step from the outside. Where a port does not tell the session, one more is needed: all
     /// of those buckets are asked for before the first one is looked into.
     #[inline(never)]
-    pub(super) fn find_by_port<W: Way, P: IpPacket>(
+    fn find_by_port<W: Way, P: IpPacket>(
         &self,
         common: &Common,
         packets: &[P],
@@ -195,7 +216,7 @@ impl<F: Family> Nat<F> {
     /// For sessions to come: the buckets of their mappings and hosts are asked for. Returns how many
     /// those are.
     #[inline(never)]
-    pub(super) fn find_mappings<P: IpPacket>(
+    fn find_mappings<P: IpPacket>(
         &mut self,
         common: &Common,
         packets: &[P],
