@@ -425,9 +425,9 @@ impl NatEngine {
 
     /// Where the large tables lie, for a caller whose system has large pages and gives them on request:
     /// `madvise(start, len, MADV_HUGEPAGE)` on Linux, before the first packet. With a million sessions
-    /// that is worth half of the engine's speed. The first packet that touches such a page waits until
-    /// the system has found and zeroed it, which can take milliseconds; `MADV_POPULATE_WRITE` behind the
-    /// first advice has that done at once, for all the memory there can be.
+    /// that is worth a tenth of the engine's speed or more. The first packet that touches such a page
+    /// waits until the system has found and zeroed it, which can take milliseconds; `MADV_POPULATE_WRITE`
+    /// behind the first advice has that done at once, for all the memory there can be.
     ///
     /// Each range begins at a multiple of 2 MiB and is no shorter than that; smaller tables, and those
     /// for fragments, are not among them. The engine owns the memory, writes to it, and keeps it where
