@@ -3,8 +3,8 @@
 //! A packet is a template with the few bytes that differ written over it. Those bytes lie in an array
 //! in the order the packets come, which is read from front to back, and a batch ahead of its use is
 //! asked for: what a packet costs before it is translated is the same whether there are sixteen flows
-//! or four million. (Left to itself a processor sees that an array is read from front to back, but
-//! forgets it while it translates a batch of packets whose sessions lie anywhere.)
+//! or four million. (A processor sees by itself that an array is read from front to back, but seems to
+//! forget it while it translates a batch of packets whose sessions lie anywhere.)
 
 use std::sync::Arc;
 

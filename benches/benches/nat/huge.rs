@@ -33,8 +33,8 @@ pub(crate) fn engine(config: NatConfig) -> Result<NatEngine, ConfigError> {
     Ok(engine)
 }
 
-/// Has the system find those pages now: a packet that is the first one to touch such a page would wait
-/// while it is sought and zeroed, which can take milliseconds.
+/// Has the system find those pages now, if it can (Linux 5.14): a packet that is the first one to touch
+/// such a page would wait while it is sought and zeroed, which can take milliseconds.
 pub(crate) fn populate(engine: &mut NatEngine) {
     if WANTED.load(Ordering::Relaxed) {
         advise_all(engine, POPULATE);

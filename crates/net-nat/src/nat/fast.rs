@@ -25,9 +25,9 @@ use crate::session::{Session, Timer, marks};
 use crate::tcp::{Effect, Segment};
 use crate::verdict::{DropReason, Side, Verdict};
 
-/// Packets that take a step together. Each asks for a line in it, and most of what was asked for in the
-/// step before has come by then: a processor has room for some twenty lines on their way, and forgets
-/// what it is asked for beyond.
+/// Packets that take a step together. Each asks for a line in it: those of the second step nearly at
+/// once, those of the first with a hash between two, while the others come. A processor has room for
+/// some twenty lines on their way, and what is asked for beyond seems to be lost.
 const GROUP: usize = 16;
 /// Those that asked last and have to wait longest, and so are left for the next time.
 const LAG: usize = 4;
@@ -167,27 +167,27 @@ impl<F: Family> Nat<F> {
         let count = packets.len();
         // How many packets have taken each of the three steps.
         let (mut placed, mut found, mut done) = (0, 0, 0);
-        let behind = |ahead: usize| match ahead {
-            all if all == count => all,
-            some => some.saturating_sub(LAG),
+        let behind = |ahead: usize| {
+            let lag = if ahead == count { 0 } else { LAG };
+            ahead.saturating_sub(lag)
         };
         while done < count {
             let step = found..behind(placed);
             found = step.end;
-            let (some, known_of) = (part(packets, &step), part(&mut known[..], &step));
-            let new = self.find_records::<W, P>(common, some, known_of);
+            let (group, scratch) = (part(packets, &step), part(&mut known[..], &step));
+            let new = self.find_records::<W, P>(common, group, scratch);
 
             // What these have just asked for is on its way meanwhile.
             let step = placed..count.min(placed + GROUP);
             placed = step.end;
-            let (some, known_of) = (part(packets, &step), part(&mut known[..], &step));
-            skipped += self.find_places::<W, P>(common, some, known_of);
+            let (group, scratch) = (part(packets, &step), part(&mut known[..], &step));
+            skipped += self.find_places::<W, P>(common, group, scratch);
             self.find_hosts(new);
 
             let step = done..behind(found);
             done = step.end;
-            let (some, known_of) = (part(packets, &step), part(&mut known[..], &step));
-            self.translate_known::<W, P>(common, some, known_of, part(verdicts, &step));
+            let (group, scratch) = (part(packets, &step), part(&mut known[..], &step));
+            self.translate_known::<W, P>(common, group, scratch, part(verdicts, &step));
         }
         self.in_batch = false;
         debug_assert!(self.coming.is_empty(), "one call for each");
